@@ -1,0 +1,56 @@
+"""Proof that the books are right: every total again from its entries."""
+
+from django.db.models import Count, F, Q, Sum
+from django.db.models.functions import Coalesce
+
+from chat.models import BudgetPeriod, LedgerEntry, Turn, UsageRecord
+from chat.money import spoken
+
+SPENT = Q(entries__kind__in=["charge", "adjust"])
+HELD = Q(entries__kind__in=["hold", "release"])
+
+
+def problems() -> list[str]:
+    """What is wrong with the books, a sentence each; empty when everything adds up."""
+    return [*_periods(), *_records(), *_open_calls()]
+
+
+def _periods():
+    totals = BudgetPeriod.objects.annotate(
+        entries_spent=Coalesce(Sum("entries__amount", filter=SPENT), 0),
+        entries_held=Coalesce(Sum("entries__amount", filter=HELD), 0),
+    )
+    for period in totals.exclude(spent=F("entries_spent"), held=F("entries_held")):
+        yield (
+            f"{period}: the row says {spoken(period.spent)} spent and {spoken(period.held)} held, "
+            f"its entries {spoken(period.entries_spent)} and {spoken(period.entries_held)}."
+        )
+
+
+def _records():
+    """Per call and period: the hold is open while it runs and gone afterwards; the charges are its cost."""
+    sums = (
+        LedgerEntry.objects.exclude(record=None)
+        .values("record", "period", "record__state", "record__cost", "record__held")
+        .annotate(
+            held=Coalesce(Sum("amount", filter=Q(kind__in=["hold", "release"])), 0),
+            spent=Coalesce(Sum("amount", filter=Q(kind__in=["charge", "adjust"])), 0),
+            releases=Count("id", filter=Q(kind="release")),
+        )
+    )
+    running = Q(record__state=UsageRecord.State.SENT)
+    right = running & Q(held=F("record__held"), spent=0, releases=0)
+    right |= ~running & Q(held=0, spent=F("record__cost"), releases=1)
+    for row in sums.exclude(right):
+        yield f"Call {row['record']} ({row['record__state']}) in period {row['period']}: its entries do not fit it."
+    for record in UsageRecord.objects.filter(entries=None):
+        yield f"Call {record.id} was made without a hold."
+    wrong = Q(confidence=UsageRecord.Confidence.ESTIMATED, cost__gt=F("held")) & ~Q(entries__kind="adjust")
+    for record in UsageRecord.objects.filter(wrong):
+        yield f"Call {record.id} is an estimate above its hold."
+
+
+def _open_calls():
+    open_replies = UsageRecord.objects.filter(state=UsageRecord.State.SENT, purpose=UsageRecord.Purpose.REPLY)
+    for record in open_replies.exclude(turn=None).exclude(turn__state=Turn.State.RUNNING):
+        yield f"Call {record.id} holds money, but its turn is over."

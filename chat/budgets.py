@@ -1,0 +1,232 @@
+"""Which limits hold for a person now, and how they stand."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.db.models import F, Q, Sum
+from django.utils import timezone
+
+from chat.models import Budget, BudgetPeriod, LedgerEntry, UsageRecord, User
+from chat.periods import window
+
+EVERYONE = "everyone"
+
+
+@dataclass(frozen=True)
+class Account:
+    """One row that a call has to fit into. `limit` in nano-dollars; None only counts."""
+
+    key: str
+    period: str
+    start: datetime
+    end: datetime
+    limit: int | None
+    source: str
+
+    @property
+    def is_personal(self) -> bool:
+        return self.key.startswith("user:")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How one limit stands, in nano-dollars."""
+
+    account: Account
+    spent: int
+    held: int
+
+    @property
+    def limit(self) -> int | None:
+        return self.account.limit
+
+    @property
+    def left(self) -> int:
+        return max(0, (self.limit or 0) - self.spent - self.held)
+
+    @property
+    def percent_used(self) -> int:
+        """Rounded down, so that 100 means all of it."""
+        return min(999, 100 * self.spent // self.limit) if self.limit else 100
+
+    @property
+    def source_words(self) -> str:
+        return self.account.source
+
+    @property
+    def period(self) -> str:
+        return self.account.period
+
+    @property
+    def resets_at(self) -> datetime:
+        return self.account.end
+
+
+def accounts_of(user: User, at: datetime) -> list[Account]:
+    """The accounts that apply to a person at a moment, in the order in which they are locked.
+
+    There is always a personal one: without any limit set for anybody its limit is zero.
+    """
+    groups = set(user.groups.values_list("id", flat=True))
+    return _applying(_in_force(at).filter(_for(user.pk, groups)), user.pk, groups, at)
+
+
+def open_period(account: Account) -> BudgetPeriod:
+    """Make the row of a period on its first use. Inside the caller's transaction.
+
+    A limit that is set in mid-period finds money already spent: it comes in as one adjustment, and calls that
+    are running are held here too. Their records are locked first, so that none settles in between.
+    """
+    period, created = BudgetPeriod.objects.get_or_create(
+        account=account.key,
+        period=account.period,
+        start=account.start,
+        defaults={"end": account.end, "limit": account.limit},
+    )
+    if not created:
+        return period
+    records = _records_of(account)
+    running = list(records.filter(state=UsageRecord.State.SENT).select_for_update(of=("self",)))
+    spent = records.filter(state=UsageRecord.State.SETTLED).aggregate(sum=Sum("cost"))["sum"] or 0
+    entries = [
+        LedgerEntry(
+            kind=LedgerEntry.Kind.HOLD,
+            amount=record.held,
+            key=f"hold:{record.id}:{period.id}",
+            period=period,
+            record=record,
+        )
+        for record in running
+    ]
+    if spent:
+        entries.append(
+            LedgerEntry(
+                kind=LedgerEntry.Kind.ADJUST,
+                amount=spent,
+                key=f"opening:{period.id}",
+                period=period,
+                reason="Spent in this period before the limit was set",
+            )
+        )
+    if entries:
+        LedgerEntry.objects.bulk_create(entries)
+        held = sum(record.held for record in running)
+        BudgetPeriod.objects.filter(id=period.id).update(spent=F("spent") + spent, held=F("held") + held)
+    return period
+
+
+def standings(user: User, at: datetime | None = None) -> list[Standing]:
+    """How every limit of a person stands, the tightest first. Reads only."""
+    accounts = accounts_of(user, at or timezone.now())
+    return sorted(_stand(accounts), key=lambda standing: (standing.limit is None, standing.left))
+
+
+def personal_standing(user: User, at: datetime | None = None) -> Standing | None:
+    """The personal limit that will be reached first; None if a person's limits only warn."""
+    limited = [s for s in standings(user, at) if s.account.is_personal and s.limit is not None]
+    return limited[0] if limited else None
+
+
+def personal_standings(users: Iterable[User], at: datetime) -> dict[int, Standing]:
+    """The same for many people, by their id, in five queries whatever their number."""
+    memberships: dict[int, set[int]] = {}
+    for user_id, group_id in User.groups.through.objects.values_list("user_id", "group_id"):
+        memberships.setdefault(user_id, set()).add(group_id)
+    in_force = list(_in_force(at))
+    owners: dict[Account, int] = {}
+    for user in users:
+        groups = memberships.get(user.pk, set())
+        mine = [b for b in in_force if b.user_id == user.pk or b.group_id in groups or not (b.user_id or b.group_id)]
+        for account in _applying(mine, user.pk, groups, at):
+            if account.is_personal and account.limit is not None:
+                owners[account] = user.pk
+    found: dict[int, Standing] = {}
+    for standing in _stand(owners):
+        user_id = owners[standing.account]
+        known = found.get(user_id)
+        found[user_id] = standing if known is None or standing.left < known.left else known
+    return found
+
+
+def day_words(moment: datetime) -> str:
+    """The day on which a period starts again, in the organisation's time zone: "1 December"."""
+    local = moment.astimezone(ZoneInfo(settings.TIME_ZONE))
+    return f"{local.day} {local:%B}"
+
+
+def _in_force(at: datetime):
+    return Budget.objects.filter(Q(valid_until=None) | Q(valid_until__gt=at)).select_related("group")
+
+
+def _for(user_id: int, groups: set[int]) -> Q:
+    return Q(user=user_id) | Q(group__in=groups) | Q(user=None, group=None)
+
+
+def _applying(in_force: Iterable[Budget], user_id: int, groups: set[int], at: datetime) -> list[Account]:
+    in_force = list(in_force)
+    personal = [b for b in in_force if b.kind == Budget.Kind.PERSONAL and not b.set_by_self]
+    applying = [max(personal, key=_precedence)] if personal else []
+    applying += [b for b in in_force if b.kind == Budget.Kind.POT or b.set_by_self]
+    accounts: dict[tuple[str, str], Account] = {}
+    for budget in applying:
+        account = _account(budget, user_id, at)
+        known = accounts.get((account.key, account.period))
+        accounts[account.key, account.period] = account if known is None else _stricter(known, account)
+    if not personal:
+        start, end = window("month", at)
+        accounts[f"user:{user_id}", "month"] = Account(f"user:{user_id}", "month", start, end, 0, "no limit is set")
+    return sorted(accounts.values(), key=lambda account: (account.key, account.period))
+
+
+def _stand(accounts: Iterable[Account]) -> list[Standing]:
+    accounts = list(accounts)
+    rows = {
+        (row.account, row.period, row.start): row
+        for row in BudgetPeriod.objects.filter(start__in={account.start for account in accounts})
+        if len(accounts) > 50 or row.account in {account.key for account in accounts}
+    }
+    standings = []
+    for account in accounts:
+        row = rows.get((account.key, account.period, account.start))
+        spent, held = (row.spent, row.held) if row else _sums_of(account)
+        standings.append(Standing(account, spent, held))
+    return standings
+
+
+def _sums_of(account: Account) -> tuple[int, int]:
+    """What an account spent and holds before its row is made."""
+    sums = _records_of(account).aggregate(spent=Sum("cost"), held=Sum("held", filter=Q(state=UsageRecord.State.SENT)))
+    return sums["spent"] or 0, sums["held"] or 0
+
+
+def _records_of(account: Account):
+    records = UsageRecord.objects.filter(sent_at__gte=account.start, sent_at__lt=account.end)
+    kind, _, number = account.key.partition(":")
+    if kind == "user":
+        return records.filter(user=number)
+    return records.filter(group=number) if kind == "group" else records
+
+
+def _account(budget: Budget, user_id: int, at: datetime) -> Account:
+    if budget.kind == Budget.Kind.PERSONAL:
+        key = f"user:{user_id}"
+    else:
+        key = f"group:{budget.group_id}" if budget.group_id else EVERYONE
+    start, end = window(budget.period, at)
+    limit = budget.limit if budget.mode == Budget.Mode.BLOCK else None
+    return Account(key, budget.period, start, end, limit, budget.source_words)
+
+
+def _precedence(budget: Budget) -> tuple:
+    """Person before team before everyone; a temporary limit before a lasting one; then the newer."""
+    specific = 2 if budget.user_id else 1 if budget.group_id else 0
+    return specific, budget.valid_until is not None, budget.created_at, budget.pk
+
+
+def _stricter(one: Account, other: Account) -> Account:
+    if one.limit is None or other.limit is None:
+        return one if other.limit is None else other
+    return min(one, other, key=lambda account: account.limit)

@@ -1,0 +1,88 @@
+"""The end of one provider call: what it used, in the books and in the log."""
+
+import structlog
+
+from chat import catalogue, pricing, spend
+from chat.claude import Answer, ClaudeError, Request
+from chat.engine import engine
+from chat.models import UsageRecord
+from chat.models.message import text_of
+
+log = structlog.get_logger(__name__)
+
+
+def settle(record: UsageRecord, answer: Answer | None, failure: ClaudeError | None, visible: int = 0) -> None:
+    """Close the record of a call that was streamed: exact when it finished, else by what is known.
+
+    `visible` is `visible_tokens`, which has to be asked for before the transaction begins.
+    """
+    facts = _facts(answer)
+    if answer is None:  # it is made just before the POST
+        spend.void(record)
+    elif failure and failure.unbilled:
+        spend.void(record, request_id=failure.request_id or answer.request_id)
+    elif failure is None:
+        usage = pricing.Usage.read(answer.usage)
+        free = answer.stop_reason == "refusal" and not answer.blocks and not usage.output
+        spend.settle(record, usage, exact=True, cost=0 if free else None, **facts)
+    else:
+        usage = spend.estimate(record, answer.start_usage, visible, answer.hidden_seconds())
+        spend.settle(record, usage, exact=False, **facts)
+
+
+def visible_tokens(model: str, answer: Answer | None, failure: ClaudeError | None) -> int:
+    """How many tokens the text of a broken answer has. Claude's own count where it can be had, else a bound."""
+    if failure is None or failure.unbilled or answer is None:
+        return 0
+    text = text_of(answer.blocks)
+    if not text:
+        return 0
+    request = Request(
+        model=catalogue.find(model).id,
+        messages=[{"role": "user", "content": text}],
+        system="",
+        wanted_tokens=0,
+    )
+    try:
+        counted = engine().wait(engine().ask(lambda claude: claude.count(request)))
+    except ClaudeError:
+        counted = None
+    return counted if counted is not None else len(text.encode())
+
+
+def note(record: UsageRecord, *, error: str | None = None) -> None:
+    """One line per provider call; never a word of the text."""
+    log.info(
+        "provider_call",
+        purpose=record.purpose,
+        turn=str(record.turn_id) if record.turn_id else None,
+        attempt=record.attempt,
+        model=record.model,
+        input=record.input_tokens,
+        cache_write_5m=record.cache_write_5m_tokens,
+        cache_write_1h=record.cache_write_1h_tokens,
+        cache_read=record.cache_read_tokens,
+        output=record.output_tokens,
+        thinking=record.thinking_tokens,
+        stop_reason=record.stop_reason,
+        first_token_ms=record.first_token_ms,
+        duration_ms=record.duration_ms,
+        cost_nano=record.cost,
+        confidence=record.confidence,
+        request_id=record.request_id,
+        error=error,
+    )
+
+
+def _facts(answer: Answer | None) -> dict:
+    if answer is None:
+        return {}
+    return {
+        "usage": answer.usage,
+        "stop_reason": answer.stop_reason or "",
+        "request_id": answer.request_id,
+        "message_id": answer.message_id,
+        "first_token_ms": answer.first_token_ms(),
+        "duration_ms": answer.duration_ms(),
+        "hidden_ms": round(1000 * answer.hidden_seconds()),
+    }

@@ -1,0 +1,31 @@
+"""Celery tells a worker that there is something to do. The QUEUED row is the order; this is only the bell.
+
+Ringing can never fail a request: a turn whose bell nobody heard is rung for again by the sweeper.
+"""
+
+import structlog
+from celery import current_app
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+log = structlog.get_logger(__name__)
+
+
+def ring(turn_id) -> bool:
+    """Wake a worker for a turn. False if the broker did not take it; takes a few seconds at most."""
+    return _send("chat.tasks.run_turn", turn_id)
+
+
+def ask_for_title(conversation_id) -> bool:
+    """Have a title written, some time soon."""
+    return _send("chat.tasks.write_title", conversation_id)
+
+
+def _send(task: str, identifier) -> bool:
+    queue = "background" if task.endswith("title") else "chat"
+    try:
+        current_app.send_task(task, [str(identifier)], queue=queue, retry=False, ignore_result=True)
+    except (OperationalError, RedisError, OSError) as error:
+        log.warning("bell_not_heard", task=task, id=str(identifier), why=type(error).__name__)
+        return False
+    return True

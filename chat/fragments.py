@@ -1,0 +1,29 @@
+"""The pieces of HTML that a running turn sends to its page. templates/chat/_message.html has their places."""
+
+from collections.abc import Iterable
+
+from django.utils.html import escape
+
+
+def partial(target: str, html: str, swap: str = "innerHTML") -> str:
+    """One instruction for htmx: put this there. `html` is already safe."""
+    return f'<hx-partial hx-target="#{target}" hx-swap="{swap} swapEmpty:true">{html}</hx-partial>'
+
+
+def text(turn_id, done: Iterable[str], open_block: str, *, afresh: bool = False) -> str:
+    """Blocks that are finished are added (or, `afresh`, replace all); the open one is replaced."""
+    blocks = "".join(done)
+    pieces = []
+    if blocks or afresh:
+        pieces.append(partial(f"done-{turn_id}", blocks, "innerHTML" if afresh else "beforeend"))
+    pieces.append(partial(f"open-{turn_id}", open_block))
+    return "".join(pieces)
+
+
+def thinking(turn_id, words: str, *, afresh: bool = False) -> str:
+    return partial(f"thinking-{turn_id}", escape(words), "innerHTML" if afresh else "beforeend")
+
+
+def notice(turn_id, words: str) -> str:
+    """What the reader is waiting for, in plain words; empty once text is there."""
+    return partial(f"notice-{turn_id}", escape(words))

@@ -1,0 +1,82 @@
+"""Money is a whole number of nano-dollars, in the database and in Python.
+
+An int cannot lose a digit, adds up in `F()` expressions on every database, and one token at $0.10 per
+million is exactly 100. `Decimal` dollars appear only where people read or type them: see `dollars` and
+`nano`. The reasons are in docs/decisions/0001-money.md.
+"""
+
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.db import models
+
+NANO = 10**9
+LARGEST = 9_000_000_000  # dollars; BIGINT ends a little above
+
+
+def dollars(nano: int) -> Decimal:
+    """Nano-dollars as exact dollars."""
+    return Decimal(nano) / NANO
+
+
+def nano(dollars: Decimal | str | int) -> int:
+    """Dollars as nano-dollars, rounded up. Raises ValueError for a float or for what is not an amount."""
+    if isinstance(dollars, float):
+        raise ValueError("Money is never a float.")
+    try:
+        amount = Decimal(dollars)
+        if abs(amount) > LARGEST:
+            raise ValueError(f"{dollars} is more dollars than the ledger can hold.")
+        return int((amount * NANO).to_integral_value(ROUND_CEILING))
+    except InvalidOperation as error:
+        raise ValueError(f"{dollars!r} is not an amount of dollars.") from error
+
+
+def spoken(nano: int) -> str:
+    """An amount as people read it: cents from one dollar on, else as many digits as say something.
+
+    Rounded half up for reading only; every sum is made from the exact figures.
+    """
+    sign, amount = ("−" if nano < 0 else ""), abs(dollars(nano))
+    if amount == 0:
+        return "$0.00"
+    if amount >= 1:
+        return f"{sign}${amount:,.2f}"
+    if amount >= Decimal("0.01"):
+        return f"{sign}${amount:.3f}".removesuffix("0")
+    return f"{sign}${amount:.4f}" if amount >= Decimal("0.0001") else f"{sign}${amount:.6f}"
+
+
+class DollarsFormField(forms.DecimalField):
+    """Takes dollars from a person, gives nano-dollars to the model."""
+
+    def __init__(self, **kwargs):
+        for unknown in ("max_value", "min_value"):
+            kwargs.pop(unknown, None)
+        super().__init__(max_digits=19, decimal_places=9, **kwargs)
+
+    def prepare_value(self, value):
+        return dollars(value).normalize() if isinstance(value, int) else value
+
+    def clean(self, value):
+        amount = super().clean(value)
+        if amount is None:
+            return None
+        try:
+            return nano(amount)
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
+
+    def has_changed(self, initial, data):
+        try:
+            return initial != self.clean(data)
+        except ValidationError:
+            return True
+
+
+class MoneyField(models.BigIntegerField):
+    """A BIGINT of nano-dollars; forms show and take dollars."""
+
+    def formfield(self, **kwargs):
+        return models.Field.formfield(self, **{"form_class": DollarsFormField, **kwargs})

@@ -1,0 +1,25 @@
+"""What Celery calls: an id in, nothing out."""
+
+from celery import shared_task
+from celery.signals import worker_ready
+
+from chat import titles, turns
+from chat.engine import engine
+from chat.keeper import keeper
+
+
+@shared_task
+def run_turn(turn_id: str) -> None:
+    turns.run(turn_id)
+
+
+@shared_task
+def write_title(conversation_id: str) -> None:
+    titles.write(conversation_id)
+
+
+@worker_ready.connect
+def warm_up(**kwargs) -> None:
+    """The first question should not pay for the start of the threads, and /readyz listens for the keeper."""
+    engine()
+    keeper()

@@ -1,0 +1,146 @@
+import uuid
+
+from django.contrib.auth.decorators import login_required
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from chat import catalogue, doorbell, thread
+from chat.forms import ComposerForm, ConversationForm
+from chat.models import Conversation, Turn
+from chat.models.conversation import ClientIdReused, LiveTurnExists
+
+BUSY = "An answer is still being written here. Your text stays; send it when the answer is there, or press Stop."
+REUSED = "This message was sent before, with another text. Reload the page to send a new one; your text stays here."
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    return redirect("conversation-list")
+
+
+@login_required
+@require_http_methods(["GET", "HEAD", "POST"])
+def conversation_list(request: HttpRequest) -> HttpResponse:
+    """The page of a new conversation; POST makes it, with its first message if there is one."""
+    if request.method != "POST":
+        return render(request, "chat/conversation.html", _page(request, None, text=request.GET.get("text", "")))
+    if not request.POST.get("text"):
+        conversation = request.user.conversations.create(model=catalogue.default().id)
+        return redirect(conversation)
+    form = ComposerForm(request.POST)
+    if not form.is_valid():
+        return refuse(request, None, form.first_error, 422)
+    client_id = form.cleaned_data["client_id"] or uuid.uuid4()
+    sent_before = request.user.turns.filter(client_id=client_id).select_related("conversation").first()
+    with transaction.atomic():
+        conversation = (
+            sent_before.conversation if sent_before else request.user.conversations.create(model=catalogue.default().id)
+        )
+        try:
+            turn = _start(conversation, form, client_id)
+        except ClientIdReused:
+            return refuse(request, None, REUSED, 409)
+    response = HttpResponseRedirect(turn.conversation.get_absolute_url())
+    if request.htmx:
+        # A redirect would be followed by fetch, and its page swapped into this one.
+        response = HttpResponse(headers={"HX-Redirect": turn.conversation.get_absolute_url()})
+    return response
+
+
+@login_required
+@require_safe
+def conversation(request: HttpRequest, conversation_id: uuid.UUID) -> HttpResponse:
+    chosen = get_object_or_404(request.user.conversations, id=conversation_id)
+    return render(request, "chat/conversation.html", _page(request, chosen, text=request.GET.get("text", "")))
+
+
+@login_required
+@require_POST
+def message_list(request: HttpRequest, conversation_id: uuid.UUID) -> HttpResponse:
+    """Ask: a question, a reply to be written, and the worker's bell."""
+    conversation = get_object_or_404(request.user.conversations.select_related("owner"), id=conversation_id)
+    form = ComposerForm(request.POST)
+    if not form.is_valid():
+        return refuse(request, conversation, form.first_error, 422)
+    try:
+        turn = _start(conversation, form, form.cleaned_data["client_id"] or uuid.uuid4())
+    except LiveTurnExists:
+        return refuse(request, conversation, BUSY, 409)
+    except ClientIdReused:
+        return refuse(request, conversation, REUSED, 409)
+    return accepted(request, conversation, turn, [turn.question, turn.reply])
+
+
+@login_required
+@require_POST
+def conversation_settings(request: HttpRequest, conversation_id: uuid.UUID) -> HttpResponse:
+    conversation = get_object_or_404(request.user.conversations, id=conversation_id)
+    form = ConversationForm(request.POST, instance=conversation)
+    if not form.is_valid():
+        words = next(str(errors[0]) for errors in form.errors.values())
+        return refuse(request, get_object_or_404(request.user.conversations, id=conversation_id), words, 422)
+    Conversation.objects.filter(id=conversation.id).update(**form.cleaned_data)
+    return redirect(conversation)
+
+
+@login_required
+@require_POST
+def conversation_deletion(request: HttpRequest, conversation_id: uuid.UUID) -> HttpResponse:
+    """Messages go for good; what they cost stays in the books."""
+    get_object_or_404(request.user.conversations, id=conversation_id).delete()
+    return redirect("conversation-list")
+
+
+@login_required
+@require_safe
+def conversation_title(request: HttpRequest, conversation_id: uuid.UUID) -> HttpResponse:
+    """The title alone, for a page whose conversation is being given one."""
+    conversation = get_object_or_404(request.user.conversations, id=conversation_id)
+    return render(request, "chat/conversation.html#titled", {"conversation": conversation})
+
+
+def accepted(request: HttpRequest, conversation: Conversation, turn: Turn, messages: list) -> HttpResponse:
+    """The answer to a POST that began a turn: the new messages for htmx, the whole page otherwise."""
+    if not request.htmx:
+        return redirect(conversation)
+    context = {
+        "conversation": conversation,
+        "thread": thread.items(messages),
+        "live_turn": turn if turn.is_live else None,
+        "composer": {"client_id": uuid.uuid4()},
+        "standing": thread.standing(request.user),
+    }
+    return render(request, "chat/conversation.html#accepted", context)
+
+
+def refuse(request: HttpRequest, conversation: Conversation | None, words: str, status: int) -> HttpResponse:
+    """Words where the person is. The text stays: in the box with htmx, by sending it back without."""
+    if request.htmx:
+        return render(request, "chat/conversation.html#refused", {"composer": {"error": words}}, status=status)
+    page = _page(request, conversation, text=request.POST.get("text", ""), error=words)
+    return render(request, "chat/conversation.html", page, status=status)
+
+
+def _start(conversation: Conversation, form: ComposerForm, client_id: uuid.UUID) -> Turn:
+    fields = form.cleaned_data
+    turn = conversation.start_turn(fields["text"], client_id, model=fields["model"], effort=fields["effort"])
+    # The row is committed or it is not; the bell is rung after that and can fail without harm.
+    transaction.on_commit(lambda: doorbell.ring(turn.id), robust=True)
+    return turn
+
+
+def _page(request: HttpRequest, conversation: Conversation | None, *, text: str = "", error: str = "") -> dict:
+    action = reverse("message-list", args=[conversation.id]) if conversation else reverse("conversation-list")
+    shown = thread.items(conversation.branch()) if conversation else []
+    live = next((item.turn for item in shown if item.turn and item.turn.is_live), None)
+    return {
+        "conversation": conversation,
+        "thread": shown,
+        "live_turn": live,
+        "sidebar": thread.sidebar(request.user),
+        "composer": thread.composer(action, conversation, text=text, error=error),
+        "standing": thread.standing(request.user),
+    }

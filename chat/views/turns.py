@@ -1,0 +1,107 @@
+import json
+import uuid
+from contextlib import suppress
+
+from django.contrib.auth.decorators import login_required
+from django.db.models.functions import Now
+from django.http import Http404, HttpRequest, HttpResponse
+from django.middleware.csrf import get_token
+from django.shortcuts import get_object_or_404, redirect
+from django.template.loader import render_to_string
+from django.views.decorators.http import require_POST, require_safe
+
+from chat import doorbell, fragments, streams, thread
+from chat.models import Turn
+from chat.models.conversation import LiveTurnExists
+from chat.relay import TICKET
+from chat.streams import EntryId, data_lines
+from chat.views.conversations import BUSY, accepted, refuse
+
+
+@require_safe
+def turn_stream(request: HttpRequest, turn_id: uuid.UUID) -> HttpResponse:
+    """The live text of a turn, as server-sent events. It only listens: nothing is ever started from here.
+
+    Django checks the owner, renders what is already over, and lets go of the database. For a live turn the answer
+    is a ticket in a header, which `chat.relay` takes off and honours.
+    """
+    if not request.user.is_authenticated:
+        raise Http404
+    turn = get_object_or_404(request.user.turns, id=turn_id)
+    csrf_token = get_token(request)
+    response = HttpResponse(content_type="text/event-stream; charset=utf-8", headers={"X-Accel-Buffering": "no"})
+    if not turn.is_live:
+        response.content = final_message(turn, csrf_token)
+        return response
+    after = EntryId.read(request.headers.get("Last-Event-ID") or request.GET.get("after", ""))
+    ticket = {"turn": str(turn.id), "user": request.user.pk, "after": str(after), "csrf_token": csrf_token}
+    response.headers[TICKET] = json.dumps(ticket)
+    return response
+
+
+@login_required
+@require_POST
+def turn_stop(request: HttpRequest, turn_id: uuid.UUID) -> HttpResponse:
+    """Stop, at whatever moment. A queued turn ends here; a running one is told, and its worker ends it."""
+    turn = get_object_or_404(request.user.turns.select_related("conversation"), id=turn_id)
+    stopped = Turn.objects.filter(id=turn.id, state=Turn.State.QUEUED).update(
+        state=Turn.State.STOPPED, stop_requested=True, finished_at=Now()
+    )
+    if stopped:
+        with suppress(streams.Lost):  # then the page hears it from the database, within seconds
+            streams.end(turn.id, turn.attempt)
+    else:
+        Turn.objects.filter(id=turn.id, state=Turn.State.RUNNING).update(stop_requested=True)
+    return HttpResponse(status=204) if request.htmx else redirect(turn.conversation)
+
+
+@login_required
+@require_POST
+def turn_retries(request: HttpRequest, turn_id: uuid.UUID) -> HttpResponse:
+    """Ask the same question again. The old answer stays, as a sibling."""
+    turn = get_object_or_404(request.user.turns.select_related("conversation__owner", "question"), id=turn_id)
+    # Derived, so that a double click on the same button asks once.
+    client_id = uuid.uuid5(turn.id, "retry")
+    try:
+        again = turn.conversation.retry_turn(turn.question, client_id)
+    except LiveTurnExists:
+        return refuse(request, turn.conversation, BUSY, 409)
+    doorbell.ring(again.id)
+    return accepted(request, turn.conversation, again, [again.reply], instead_of=turn)
+
+
+def final_message(turn: Turn, csrf_token: str) -> bytes:
+    """The end of a stream: the whole answer from the database, then `done`."""
+    return data_lines(settled(turn, csrf_token)) + b"\nevent: done\ndata: 1\n\n"
+
+
+def settled(turn: Turn, csrf_token: str) -> str:
+    """The message as it will stay, the buttons without Stop, and what is left now."""
+    item = thread.items([turn.reply])[0]
+    context = {
+        "message": item.message,
+        "turn": item.turn,
+        "conversation": turn.conversation,
+        "live_turn": None,
+        "standing": thread.standing(turn.user),
+        "csrf_token": csrf_token,
+    }
+    return render_to_string("chat/conversation.html#settled", context)
+
+
+def checkpoint(turn: Turn) -> bytes:
+    """Everything that the database has of a running turn, as one message that brings it all afresh."""
+    shown = thread.TurnOnPage(turn, [])
+    html = fragments.notice(turn.id, shown.notice)
+    html += fragments.thinking(turn.id, shown.thinking, afresh=True)
+    html += fragments.text(turn.id, [shown.done_html], shown.open_html, afresh=True)
+    return b"id: " + shown.stream_after.encode() + b"\n" + data_lines(html) + b"\n"
+
+
+def may_follow(turn_id: str, user_id: int) -> Turn | None:
+    """The turn, if that person may still read it. Asked again and again while a stream is open."""
+    return (
+        Turn.objects.filter(id=turn_id, user=user_id, user__is_active=True)
+        .select_related("reply", "conversation", "user")
+        .first()
+    )
