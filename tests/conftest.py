@@ -1,0 +1,176 @@
+"""The cast and the helpers. Alice acts, Bob is the stranger, Ada is the admin."""
+
+import socket
+import threading
+import time
+import uuid
+
+import pytest
+import uvicorn
+from django.conf import settings
+from django.db import connection
+from django.test import Client
+
+from chat import audit, catalogue, triggers
+from chat.models import Budget, Turn, UsageRecord, User
+from chat.money import nano
+from tests import environment
+
+PASSWORD = "a-password-for-tests"
+
+
+def pytest_configure(config):
+    """A slow hash protects real passwords; here it would be most of the time that the tests take."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings():
+    """Threads of the worker and of the server need a database that they can all open."""
+    if not environment.on_postgres:
+        settings.DATABASES["default"]["TEST"]["NAME"] = environment.directory / "test.sqlite3"
+
+
+@pytest.fixture(autouse=True)
+def _the_books_agree(request):
+    """After every test that touched the database: nothing runs any more, and every total is the sum of its entries."""
+    names = {"transactional_db", "db", "django_db_setup"} & set(request.fixturenames)
+    marked = request.node.get_closest_marker("django_db")
+    if not names and not marked:
+        yield
+        return
+    threaded = "transactional_db" in request.fixturenames or (marked and marked.kwargs.get("transaction"))
+    request.getfixturevalue("transactional_db" if threaded else "db")
+    yield
+    if threaded:
+        wait_until(lambda: not Turn.objects.live().exists(), "a turn is still live")
+        wait_until(lambda: not UsageRecord.objects.filter(state="sent").exists(), "a call is still open")
+    assert audit.problems() == []
+    if threaded:
+        triggers.remove(connection)  # the database is emptied now; post_migrate puts them back
+
+
+@pytest.fixture
+def sandbox():
+    environment.sandbox.reset()
+    yield environment.sandbox
+    environment.sandbox.wait_until_idle()
+
+
+@pytest.fixture(scope="session")
+def worker(django_db_setup, django_db_blocker):
+    """A real Celery worker on the real Redis, in threads of this process. Use it with `transactional_db`."""
+    from celery.contrib.testing.worker import start_worker
+
+    from config.celery import app
+
+    queues = ["chat", "background"]
+    with (
+        django_db_blocker.unblock(),
+        start_worker(app, pool="threads", concurrency=80, perform_ping_check=False, queues=queues, loglevel="ERROR"),
+    ):
+        yield
+
+
+@pytest.fixture
+def alice(db) -> User:
+    return _person("alice")
+
+
+@pytest.fixture
+def bob(db) -> User:
+    return _person("bob")
+
+
+@pytest.fixture
+def ada(db) -> User:
+    return _person("ada", is_staff=True, is_superuser=True)
+
+
+@pytest.fixture
+def conversation(alice):
+    return alice.conversations.create(model=catalogue.default().id)
+
+
+@pytest.fixture
+def browse():
+    """A signed-in client for a person: `browse(alice).get("/spend/")`."""
+
+    def browse(person: User, **headers) -> Client:
+        client = Client(headers=headers)
+        client.force_login(person)
+        return client
+
+    return browse
+
+
+@pytest.fixture
+def send(browse, conversation, alice):
+    """Alice presses Send: `send("Hello")`. Without htmx unless `htmx=True`."""
+
+    def send(text: str = "Hello", client_id=None, *, to=None, by=None, htmx=False, **fields):
+        to = to or conversation
+        client = browse(by or to.owner, **({"HX-Request": "true"} if htmx else {}))
+        fields = {"text": text, "client_id": client_id or uuid.uuid4(), **fields}
+        return client.post(f"/conversations/{to.id}/messages/", fields)
+
+    return send
+
+
+@pytest.fixture
+def ask(send, conversation):
+    """Alice asks and waits for the end: `turn = ask("Hello")`. Needs `worker` and `transactional_db`."""
+
+    def ask(text: str = "Hello", **fields) -> Turn:
+        response = send(text, **fields)
+        assert response.status_code in (200, 302), response.content.decode()
+        return over(Turn.objects.latest("created_at"))
+
+    return ask
+
+
+@pytest.fixture
+def limit():
+    """`limit(alice, "0.50")` sets a person's limit in dollars a month."""
+
+    def limit(person: User, dollars: str, **fields) -> Budget:
+        return Budget.objects.create(user=person, limit=nano(dollars), **fields)
+
+    return limit
+
+
+@pytest.fixture
+def site(transactional_db):
+    """The product's address, served by uvicorn in a thread: `live_server` is WSGI and would hold back a stream."""
+    from config.asgi import application
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(application, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    wait_until(lambda: server.started, "the server did not start")
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+    listener.close()
+
+
+def over(turn: Turn, seconds: float = 20) -> Turn:
+    """Wait until a turn has ended, and give it as it is then."""
+    wait_until(
+        lambda: Turn.objects.exclude(state__in=Turn.LIVE).filter(id=turn.id).exists(), f"{turn} did not end", seconds
+    )
+    return Turn.objects.select_related("reply", "question", "conversation").get(id=turn.id)
+
+
+def wait_until(condition, complaint: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(complaint)
+        time.sleep(0.02)
+
+
+def _person(name: str, **fields) -> User:
+    return User.objects.create_user(name, f"{name}@example.org", PASSWORD, **fields)

@@ -1,0 +1,165 @@
+"""A turn from Send to the end, through the page, a real Celery worker, the real SDK and the sandbox over HTTP."""
+
+import threading
+import uuid
+
+import pytest
+
+from chat.models import BudgetPeriod, Message, Turn, UsageRecord
+from chat.money import nano
+from tests.conftest import over, wait_until
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("worker")]
+
+
+def test_a_question_is_answered_and_its_cost_is_in_the_books(ask, sandbox, alice):
+    sandbox.enqueue(say="Forty-two.")
+
+    turn = ask("What is the answer?")
+
+    assert turn.state == Turn.State.DONE
+    assert turn.reply.text == "Forty-two."
+    record = turn.usage_records.get()
+    invoiced = next(line for line in sandbox.invoice if line.message_id == record.message_id)
+    assert record.cost == invoiced.cost_nanos > 0
+    assert record.confidence == "exact"
+    assert record.request_id == invoiced.request_id
+    assert BudgetPeriod.objects.get(account=f"user:{alice.pk}").held == 0
+
+
+def test_a_double_submit_is_one_turn_and_one_call(send, sandbox, conversation):
+    client_id = uuid.uuid4()
+
+    send("Hello", client_id)
+    send("Hello", client_id)
+
+    over(Turn.objects.get())
+    assert conversation.messages.count() == 2
+    assert len([r for r in sandbox.requests if r["body"]["max_tokens"] > 1000]) == 1
+
+
+def test_the_whole_branch_is_sent_each_time_with_caching(ask, sandbox):
+    sandbox.enqueue(say="First answer.")
+    ask("First question")
+
+    ask("Second question")
+
+    body = [r["body"] for r in sandbox.requests if r["body"].get("stream")][-1]
+    assert [m["role"] for m in body["messages"]] == ["user", "assistant", "user"]
+    assert body["messages"][1]["content"] == [{"type": "text", "text": "First answer."}]
+    assert body["cache_control"] == {"type": "ephemeral"}
+    assert "temperature" not in body
+
+
+def test_the_title_comes_from_the_cheapest_model_as_a_call_of_its_own(ask, conversation, sandbox):
+    turn = ask("How do tides work in the North Sea?")
+
+    wait_until(lambda: UsageRecord.objects.filter(purpose="title", state="settled").exists(), "no title was written")
+    title = UsageRecord.objects.get(purpose="title")
+    assert title.model == "claude-haiku-5-5"
+    assert title.cost > 0
+    conversation.refresh_from_db()
+    assert conversation.title != turn.question.text
+
+
+@pytest.mark.parametrize(
+    ("directive", "state", "text", "error"),
+    [
+        ({"stop": "refusal"}, "done", "", ""),
+        ({"tokens": 50, "cut_at": 10}, "interrupted", "some", "cut"),
+        ({"tokens": 50, "eof_at": 10}, "interrupted", "some", "cut"),
+        ({"tokens": 50, "error_at": 10}, "interrupted", "some", "cut"),
+        ({"tokens": 50, "bad_json_at": 10}, "interrupted", "some", "cut"),
+        ({"tokens": 50, "rst_at": 10}, "interrupted", "some", "cut"),
+        ({"status": "401"}, "failed", "", "provider_auth"),
+        ({"status": "400"}, "failed", "", "bad_request"),
+        ({"status": "413"}, "failed", "", "too_large"),
+        ({"status": "spend_limit"}, "failed", "", "provider_budget"),
+    ],
+)
+def test_every_bad_end_keeps_the_text_and_charges_what_was_used(ask, sandbox, directive, state, text, error):
+    sandbox.enqueue(**directive)
+
+    turn = ask("Hello")
+
+    assert (turn.state, turn.error) == (state, error)
+    assert bool(turn.reply.text) == bool(text)
+    record = turn.usage_records.get()
+    sandbox.wait_until_idle()
+    invoiced = sum(line.cost_nanos for line in sandbox.invoice if line.request_id == record.request_id)
+    assert invoiced <= record.cost <= record.held
+    assert record.state == ("void" if state == "failed" else "settled")
+
+
+def test_a_busy_claude_is_asked_again_and_billed_once(ask, sandbox):
+    sandbox.enqueue(status="529", times=2, retry_after=0)
+
+    turn = ask("Hello")
+
+    assert turn.state == Turn.State.DONE
+    assert [r.state for r in turn.usage_records.order_by("sent_at")] == ["void", "void", "settled"]
+    assert sum(r.cost for r in turn.usage_records.all()) == sandbox.invoice[0].cost_nanos
+
+
+def test_after_three_busy_answers_the_reader_is_told_and_nothing_is_charged(ask, sandbox):
+    sandbox.enqueue(status="529", times=3, retry_after=0)
+
+    turn = ask("Hello")
+
+    assert (turn.state, turn.error) == (Turn.State.FAILED, "busy")
+    assert not UsageRecord.objects.exclude(state="void").exists()
+
+
+def test_fifty_turns_at_once_with_money_for_ten_make_ten_calls(alice, limit, browse, sandbox):
+    conversations = [alice.conversations.create(model="claude-sonnet-5-5", effort="quick") for _ in range(50)]
+    sandbox.enqueue(times=50, tokens=20, rate=20)
+    probe = _hold_of_one_call(alice)
+    limit(alice, str(probe * 10 / 10**9))
+
+    def press(conversation):
+        browse(alice).post(f"/conversations/{conversation.id}/messages/", {"text": "Hello"})
+
+    threads = [threading.Thread(target=press, args=[c]) for c in conversations]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    turns = [over(turn) for turn in Turn.objects.all()]
+    assert sum(turn.state == "done" for turn in turns) == 10
+    assert sum(turn.error == "over_budget" for turn in turns) == 40
+    assert len([r for r in sandbox.requests if r["body"].get("stream")]) == 10
+
+
+def _hold_of_one_call(user) -> int:
+    from chat import pricing, spend
+    from chat.claude import bound_of, request_for
+
+    conversation = user.conversations.create(model="claude-sonnet-5-5", effort="quick")
+    question = Message(role="user", content=[{"type": "text", "text": "Hello"}], text="Hello")
+    turn = conversation.start_turn("Hello", uuid.uuid4())
+    request = request_for(turn)
+    price, _ = spend.current_price(turn.model)
+    worst = pricing.worst_case(price.numbers(), bound_of(request, turn), request.wanted_tokens)
+    conversation.delete()
+    assert question and worst < nano("1")
+    return worst
+
+
+def test_stop_in_mid_answer_keeps_the_text_closes_the_connection_and_books_it(send, browse, alice, sandbox):
+    sandbox.enqueue(tokens=2000, rate=50)
+    send("Tell me a long story")
+    turn = Turn.objects.get()
+    wait_until(lambda: Turn.objects.exclude(checkpoint_text="").exists(), "no text arrived")
+
+    browse(alice).post(f"/turns/{turn.id}/stop/")
+
+    turn = over(turn)
+    assert turn.state == Turn.State.STOPPED
+    assert turn.reply.text
+    record = turn.usage_records.get()
+    sandbox.wait_until_idle()
+    line = sandbox.invoice[-1]
+    assert line.ended == "client_left"
+    assert line.cost_nanos <= record.cost <= record.held
+    assert record.confidence == "estimated"
