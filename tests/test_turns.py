@@ -1,12 +1,13 @@
 """A turn from Send to the end, through the page, a real Celery worker, the real SDK and the sandbox over HTTP."""
 
-import threading
 import uuid
 
 import pytest
 
-from chat.models import BudgetPeriod, Message, Turn, UsageRecord
-from chat.money import nano
+from chat import doorbell, pricing, spend
+from chat.claude import bound_of, request_for
+from chat.models import BudgetPeriod, Turn, UsageRecord
+from chat.money import dollars
 from tests.conftest import over, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("worker")]
@@ -110,40 +111,27 @@ def test_after_three_busy_answers_the_reader_is_told_and_nothing_is_charged(ask,
     assert not UsageRecord.objects.exclude(state="void").exists()
 
 
-def test_fifty_turns_at_once_with_money_for_ten_make_ten_calls(alice, limit, browse, sandbox):
-    conversations = [alice.conversations.create(model="claude-sonnet-5-5", effort="quick") for _ in range(50)]
-    sandbox.enqueue(times=50, tokens=20, rate=20)
-    probe = _hold_of_one_call(alice)
-    limit(alice, str(probe * 10 / 10**9))
+def test_fifty_turns_at_once_with_money_for_ten_make_ten_calls(alice, limit, sandbox):
+    sandbox.enqueue(times=50, tokens=20, rate=4)
+    turns = [
+        alice.conversations.create(model="claude-sonnet-5-5", effort="quick").start_turn("Hello", uuid.uuid4())
+        for _ in range(50)
+    ]
+    limit(alice, str(dollars(10 * _hold_for(turns[0]))))
 
-    def press(conversation):
-        browse(alice).post(f"/conversations/{conversation.id}/messages/", {"text": "Hello"})
+    for turn in turns:
+        doorbell.ring(turn.id)
 
-    threads = [threading.Thread(target=press, args=[c]) for c in conversations]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    turns = [over(turn) for turn in Turn.objects.all()]
+    turns = [over(turn) for turn in turns]
     assert sum(turn.state == "done" for turn in turns) == 10
     assert sum(turn.error == "over_budget" for turn in turns) == 40
     assert len([r for r in sandbox.requests if r["body"].get("stream")]) == 10
 
 
-def _hold_of_one_call(user) -> int:
-    from chat import pricing, spend
-    from chat.claude import bound_of, request_for
-
-    conversation = user.conversations.create(model="claude-sonnet-5-5", effort="quick")
-    question = Message(role="user", content=[{"type": "text", "text": "Hello"}], text="Hello")
-    turn = conversation.start_turn("Hello", uuid.uuid4())
+def _hold_for(turn) -> int:
     request = request_for(turn)
     price, _ = spend.current_price(turn.model)
-    worst = pricing.worst_case(price.numbers(), bound_of(request, turn), request.wanted_tokens)
-    conversation.delete()
-    assert question and worst < nano("1")
-    return worst
+    return pricing.worst_case(price.numbers(), bound_of(request, turn), request.wanted_tokens)
 
 
 def test_stop_in_mid_answer_keeps_the_text_closes_the_connection_and_books_it(send, browse, alice, sandbox):

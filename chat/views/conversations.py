@@ -102,8 +102,13 @@ def conversation_title(request: HttpRequest, conversation_id: uuid.UUID) -> Http
     return render(request, "chat/conversation.html#titled", {"conversation": conversation})
 
 
-def accepted(request: HttpRequest, conversation: Conversation, turn: Turn, messages: list) -> HttpResponse:
-    """The answer to a POST that began a turn: the new messages for htmx, the whole page otherwise."""
+def accepted(
+    request: HttpRequest, conversation: Conversation, turn: Turn, messages: list, *, instead_of: Turn | None = None
+) -> HttpResponse:
+    """The answer to a POST that began a turn: the new messages for htmx, the whole page otherwise.
+
+    The reply of `instead_of` makes room for the new one.
+    """
     if not request.htmx:
         return redirect(conversation)
     context = {
@@ -111,6 +116,7 @@ def accepted(request: HttpRequest, conversation: Conversation, turn: Turn, messa
         "thread": thread.items(messages),
         "live_turn": turn if turn.is_live else None,
         "composer": {"client_id": uuid.uuid4()},
+        "instead_of": instead_of,
         "standing": thread.standing(request.user),
     }
     return render(request, "chat/conversation.html#accepted", context)
