@@ -1,0 +1,47 @@
+"""The last word on every piece of HTML: what is not on these lists does not leave this package."""
+
+import nh3
+from pygments.token import STANDARD_TYPES
+
+# What an answer calls its first heading stands below the page's own h1 and h2.
+HEADINGS = {"h1": "h3", "h2": "h4", "h3": "h5", "h4": "h6", "h5": "h6", "h6": "h6"}
+SCHEMES = {"http", "https", "mailto"}
+
+_DIRECTED = {"p", "ul", "ol", "blockquote", "table", "pre", *HEADINGS.values()}
+_CELLS = {"th", "td"}
+_PLAIN = {"li", "hr", "br", "em", "strong", "s", "code", "figcaption", "thead", "tbody", "tr"}
+
+_clean = nh3.Cleaner(
+    tags=_DIRECTED | _CELLS | _PLAIN | {"a", "figure", "span"},
+    attributes={"a": {"href"}, "ol": {"start"}},
+    tag_attribute_values={
+        **{tag: {"dir": {"auto"}} for tag in _DIRECTED - {"pre"}},
+        **{tag: {"align": {"left", "center", "right"}} for tag in _CELLS},
+        "pre": {"dir": {"auto"}, "tabindex": {"0"}},
+        "figure": {"dir": {"ltr"}},
+    },
+    allowed_classes={
+        "figure": {"code"},
+        "span": {name for name in STANDARD_TYPES.values() if name},
+    },
+    set_tag_attribute_values={"a": {"target": "_blank"}},
+    link_rel="noopener noreferrer nofollow ugc",
+    url_schemes=SCHEMES,
+    url_relative="deny",
+).clean
+
+
+def clean(html: str) -> str:
+    """HTML without what is not allowed. Cleaning it again changes nothing."""
+    return _clean(html)
+
+
+def escape(text: str) -> str:
+    """Text as nh3 would write it, so that what never went through a parser looks as if it had."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\xa0", "&nbsp;")
+
+
+def typed(text: str) -> str:
+    """Text that is shown as it was typed."""
+    # The <code> keeps a first empty line, which HTML parsers drop when it follows <pre>.
+    return f'<pre dir="auto" tabindex="0"><code>{escape(text)}</code></pre>\n' if text else ""
