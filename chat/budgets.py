@@ -206,8 +206,8 @@ def _records_of(account: Account):
     records = UsageRecord.objects.filter(sent_at__gte=account.start, sent_at__lt=account.end)
     kind, _, number = account.key.partition(":")
     if kind == "user":
-        return records.filter(user=number)
-    return records.filter(group=number) if kind == "group" else records
+        return records.filter(user=int(number))
+    return records.filter(group=int(number)) if kind == "group" else records
 
 
 def _account(budget: Budget, user_id: int, at: datetime) -> Account:
@@ -229,4 +229,4 @@ def _precedence(budget: Budget) -> tuple:
 def _stricter(one: Account, other: Account) -> Account:
     if one.limit is None or other.limit is None:
         return one if other.limit is None else other
-    return min(one, other, key=lambda account: account.limit)
+    return one if one.limit <= other.limit else other

@@ -7,6 +7,7 @@ the first token of a turn does not wait. If Redis is slow or gone, reading goes 
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from functools import cache
 from typing import Any, NamedTuple, cast
@@ -19,6 +20,9 @@ from chat.claude import Answer, Claude, ClaudeError, Request
 from chat.streams import Entry, EntryId, Lost, Publisher, data_lines
 
 log = structlog.get_logger(__name__)
+
+# What one page is sent at most of a block that grows: each time the whole block.
+BYTES_PER_SECOND = 100_000
 
 
 class Shown(NamedTuple):
@@ -48,6 +52,7 @@ class Run:
         self.published = 0
         self.shown = Shown(EntryId(self.attempt, 0), 0, 0)
         self.afresh = self._restless = True
+        self.rest_until = 0.0
         self._thought = 0
         self._notice_sent: str | None = None
         self._task: asyncio.Task | None = None
@@ -94,7 +99,10 @@ class Run:
     def next_entry(self) -> Entry:
         """What the page does not have yet; everything after a gap."""
         self.take()
+        began = time.monotonic()
         afresh, data = self.afresh, data_lines(self._fragment())
+        # What is dear to render or long to send is sent less often, so that no answer slows down the others.
+        self.rest_until = began + max(20 * (time.monotonic() - began), len(data) / BYTES_PER_SECOND)
         self.published += 1
         self.shown = Shown(EntryId(self.attempt, self.published), len(self.text), len(self.thinking))
         return Entry(self.shown.id, data, afresh)
@@ -203,9 +211,9 @@ class Engine:
 
     async def _publish(self, publisher: Publisher, urgent: bool) -> None:
         """One round. When a first token hurries, only the runs that have published no text yet are taken."""
-        batch = []
+        batch, now = [], time.monotonic()
         for run in [run for run in self._runs if run.has_news]:
-            if urgent and run.published > 1:
+            if urgent and run.published > 1 or run.rest_until > now:
                 continue
             batch.append((run, run.next_entry()))
             if len(batch) % 16 == 0:

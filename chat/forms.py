@@ -15,7 +15,7 @@ class TextField(forms.CharField):
         super().__init__(strip=False, widget=forms.Textarea, **kwargs)
 
     def to_python(self, value) -> str:
-        return clean(super().to_python(value).replace("\r\n", "\n"))
+        return clean((super().to_python(value) or "").replace("\r\n", "\n"))
 
 
 class ComposerForm(forms.Form):

@@ -10,6 +10,8 @@ gone, they get the checkpoint from the database until the stream fits again. The
 
 import asyncio
 import json
+import signal
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -74,11 +76,31 @@ class Relay:
     async def _lifespan(self, receive: Callable, send: Send) -> None:
         while True:
             event = await receive()
-            if event["type"] == "lifespan.shutdown":
-                self._closing.set()
+            if event["type"] == "lifespan.startup":
+                self._end_streams_on_signals()
+            elif self._hub is not None:
+                await self._hub.close()
             await send({"type": f"{event['type']}.complete"})
             if event["type"] == "lifespan.shutdown":
                 return
+
+    def _end_streams_on_signals(self) -> None:
+        """The server waits for its responses before it says "shutdown"; streams have to hear of it earlier.
+
+        The browsers come back by themselves, to the process that takes over.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            then = signal.getsignal(number)
+
+            def end(number: int, frame, then=then) -> None:
+                loop.call_soon_threadsafe(self._closing.set)
+                if callable(then):
+                    then(number, frame)
+
+            signal.signal(number, end)
 
 
 class _Reader:

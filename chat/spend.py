@@ -8,6 +8,7 @@ record, budget periods by account; so two of them wait for each other, but never
 finds out how much fits.
 """
 
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -52,7 +53,7 @@ class Call:
     wanted_tokens: int
     least_tokens: int = LEAST_TOKENS
     turn: Turn | None = None
-    conversation_id: object = None
+    conversation_id: uuid.UUID | None = None
     attempt: int = 1
 
 

@@ -128,7 +128,7 @@ class Publisher:
         """Add an entry to each turn's stream; tells for each whether Redis took it. Raises Lost for all of them."""
         pipe = self._redis.pipeline(transaction=False)
         for turn_id, entry in entries:
-            fields = {"d": entry.data, "a": b"1"} if entry.afresh else {"d": entry.data}
+            fields: dict[Any, Any] = {"d": entry.data, "a": b"1"} if entry.afresh else {"d": entry.data}
             pipe.xadd(key_of(turn_id), fields, id=str(entry.id))
         for turn_id, entry in entries:
             if entry.afresh:
@@ -170,7 +170,8 @@ class Hub:
 
     def join(self, turn_id, after: EntryId) -> asyncio.Queue:
         """A queue of entries later than `after`, and of `Lost` when Redis goes away. Always `leave` it again."""
-        key, queue = key_of(turn_id), asyncio.Queue(self.QUEUE)
+        key = key_of(turn_id)
+        queue: asyncio.Queue[Entry | Lost] = asyncio.Queue(self.QUEUE)
         self._queues.setdefault(key, set()).add(queue)
         self._positions[key] = min(after, self._positions.get(key, after))
         self._asked += 1
@@ -198,6 +199,13 @@ class Hub:
             if not queues:
                 del self._queues[key], self._positions[key]
 
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self._reader.aclose()
+        await self._redis.aclose()
+
     async def _read(self) -> None:
         while self._queues:
             try:
@@ -205,7 +213,7 @@ class Hub:
                     self._reader_id = await cast(Awaitable, connection.client_id())
                     while self._queues:
                         self._seen = self._asked
-                        positions = {key: str(position) for key, position in self._positions.items()}
+                        positions: dict[Any, Any] = {key: str(position) for key, position in self._positions.items()}
                         answer = await cast(Awaitable, connection.xread(positions, block=self.BLOCK_MS))
                         for key, rows in (answer or {}).items():
                             self._deliver(key.decode(), [_entry(row) for row in rows])

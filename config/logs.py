@@ -1,13 +1,14 @@
 """Logs: one JSON line per event on standard error, so that no text of a user can forge a line of its own."""
 
 import logging.config
+from typing import Any
 
 import structlog
 
 
 def logging_config(*, debug: bool) -> None:
     """Set up standard logging and structlog together. Safe to call once per process."""
-    stamps = [
+    stamps: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

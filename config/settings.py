@@ -59,7 +59,7 @@ try:
     RETRY_PATIENCE_SECONDS = positive("RETRY_PATIENCE_SECONDS", 20)
 
     # Models and money -------------------------------------------------------------------------
-    MODELS = env.list("MODELS", [])
+    MODELS: list[str] = env.list("MODELS", [])
     DEFAULT_MODEL = env.str("DEFAULT_MODEL", "claude-sonnet-5-5")
     TITLE_MODEL = env.str("TITLE_MODEL", "claude-haiku-5-5")
     DEFAULT_LIMIT = env.decimal("DEFAULT_LIMIT", Decimal(20))

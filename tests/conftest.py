@@ -14,6 +14,7 @@ from django.test import Client
 from chat import audit, catalogue, triggers
 from chat.models import Budget, Turn, UsageRecord, User
 from chat.money import nano
+from chat.relay import Relay
 from tests import environment
 
 PASSWORD = "a-password-for-tests"
@@ -42,12 +43,14 @@ def _the_books_agree(request):
     threaded = "transactional_db" in request.fixturenames or (marked and marked.kwargs.get("transaction"))
     request.getfixturevalue("transactional_db" if threaded else "db")
     yield
-    if threaded:
-        wait_until(lambda: not Turn.objects.live().exists(), "a turn is still live")
-        wait_until(lambda: not UsageRecord.objects.filter(state="sent").exists(), "a call is still open")
-    assert audit.problems() == []
-    if threaded:
-        triggers.remove(connection)  # the database is emptied now; post_migrate puts them back
+    try:
+        if threaded:
+            wait_until(lambda: not Turn.objects.live().exists(), "a turn is still live")
+            wait_until(lambda: not UsageRecord.objects.filter(state="sent").exists(), "a call is still open")
+        assert audit.problems() == []
+    finally:
+        if threaded:
+            triggers.remove(connection)  # the database is emptied now; post_migrate puts them back
 
 
 @pytest.fixture
@@ -142,10 +145,11 @@ def limit():
 @pytest.fixture
 def site(transactional_db):
     """The product's address, served by uvicorn in a thread: `live_server` is WSGI and would hold back a stream."""
-    from config.asgi import application
+    from config.asgi import django_application
 
+    application = Relay(django_application)  # its own: connections to Redis belong to one event loop
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(application, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(application, log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

@@ -25,6 +25,14 @@ atexit.register(sandbox.stop)
 
 on_postgres = os.environ.get("TEST_DATABASE") == "postgres"
 
+postgres = postgres_url() if on_postgres else ""
+
+
+def postgres_named(name: str) -> str:
+    """The URL of another database of the same server, for processes beside the tests."""
+    return f"{postgres.rpartition('/')[0]}/{name}"
+
+
 os.environ.update(
     SECRET_KEY="secret-of-the-tests-0123456789-0123456789-0123456789",
     HTTPS="False",
@@ -32,7 +40,7 @@ os.environ.update(
     SANDBOX="False",
     TIME_ZONE="Europe/Paris",
     ALLOWED_HOSTS="127.0.0.1,localhost,testserver",
-    DATABASE_URL=postgres_url() if on_postgres else f"sqlite:///{directory / 'tally.sqlite3'}",
+    DATABASE_URL=postgres if on_postgres else f"sqlite:///{directory / 'tally.sqlite3'}",
     REDIS_URL=redis_url,
     ANTHROPIC_BASE_URL=sandbox.url,
     ANTHROPIC_API_KEY="key-of-the-tests",

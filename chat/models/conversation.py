@@ -56,7 +56,7 @@ class Conversation(models.Model):
 
         One query however deep the tree; the walk up happens in memory.
         """
-        messages = {message.id: message for message in self.messages.all()}
+        messages: dict[object, Message] = {message.id: message for message in self.messages.all()}
         branch = []
         step = messages.get(leaf_id or self.active_leaf_id)
         while step is not None:

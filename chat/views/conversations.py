@@ -2,13 +2,14 @@ import uuid
 
 from django.contrib.auth.decorators import login_required
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from chat import catalogue, doorbell, thread
 from chat.forms import ComposerForm, ConversationForm
+from chat.http import SignedInRequest
 from chat.models import Conversation, Turn
 from chat.models.conversation import ClientIdReused, LiveTurnExists
 
@@ -23,7 +24,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @login_required
 @require_http_methods(["GET", "HEAD", "POST"])
-def conversation_list(request: HttpRequest) -> HttpResponse:
+def conversation_list(request: SignedInRequest) -> HttpResponse:
     """The page of a new conversation; POST makes it, with its first message if there is one."""
     if request.method != "POST":
         return render(request, "chat/conversation.html", _page(request, None, text=request.GET.get("text", "")))
@@ -43,23 +44,22 @@ def conversation_list(request: HttpRequest) -> HttpResponse:
             turn = _start(conversation, form, client_id)
         except ClientIdReused:
             return refuse(request, None, REUSED, 409)
-    response = HttpResponseRedirect(turn.conversation.get_absolute_url())
     if request.htmx:
         # A redirect would be followed by fetch, and its page swapped into this one.
-        response = HttpResponse(headers={"HX-Redirect": turn.conversation.get_absolute_url()})
-    return response
+        return HttpResponse(headers={"HX-Redirect": turn.conversation.get_absolute_url()})
+    return redirect(turn.conversation)
 
 
 @login_required
 @require_safe
-def conversation(request: HttpRequest, conversation_id: uuid.UUID) -> HttpResponse:
+def conversation(request: SignedInRequest, conversation_id: uuid.UUID) -> HttpResponse:
     chosen = get_object_or_404(request.user.conversations, id=conversation_id)
     return render(request, "chat/conversation.html", _page(request, chosen, text=request.GET.get("text", "")))
 
 
 @login_required
 @require_POST
-def message_list(request: HttpRequest, conversation_id: uuid.UUID) -> HttpResponse:
+def message_list(request: SignedInRequest, conversation_id: uuid.UUID) -> HttpResponse:
     """Ask: a question, a reply to be written, and the worker's bell."""
     conversation = get_object_or_404(request.user.conversations.select_related("owner"), id=conversation_id)
     form = ComposerForm(request.POST)
@@ -76,7 +76,7 @@ def message_list(request: HttpRequest, conversation_id: uuid.UUID) -> HttpRespon
 
 @login_required
 @require_POST
-def conversation_settings(request: HttpRequest, conversation_id: uuid.UUID) -> HttpResponse:
+def conversation_settings(request: SignedInRequest, conversation_id: uuid.UUID) -> HttpResponse:
     conversation = get_object_or_404(request.user.conversations, id=conversation_id)
     form = ConversationForm(request.POST, instance=conversation)
     if not form.is_valid():
@@ -88,7 +88,7 @@ def conversation_settings(request: HttpRequest, conversation_id: uuid.UUID) -> H
 
 @login_required
 @require_POST
-def conversation_deletion(request: HttpRequest, conversation_id: uuid.UUID) -> HttpResponse:
+def conversation_deletion(request: SignedInRequest, conversation_id: uuid.UUID) -> HttpResponse:
     """Messages go for good; what they cost stays in the books."""
     get_object_or_404(request.user.conversations, id=conversation_id).delete()
     return redirect("conversation-list")
@@ -96,14 +96,14 @@ def conversation_deletion(request: HttpRequest, conversation_id: uuid.UUID) -> H
 
 @login_required
 @require_safe
-def conversation_title(request: HttpRequest, conversation_id: uuid.UUID) -> HttpResponse:
+def conversation_title(request: SignedInRequest, conversation_id: uuid.UUID) -> HttpResponse:
     """The title alone, for a page whose conversation is being given one."""
     conversation = get_object_or_404(request.user.conversations, id=conversation_id)
     return render(request, "chat/conversation.html#titled", {"conversation": conversation})
 
 
 def accepted(
-    request: HttpRequest, conversation: Conversation, turn: Turn, messages: list, *, instead_of: Turn | None = None
+    request: SignedInRequest, conversation: Conversation, turn: Turn, messages: list, *, instead_of: Turn | None = None
 ) -> HttpResponse:
     """The answer to a POST that began a turn: the new messages for htmx, the whole page otherwise.
 
@@ -122,7 +122,7 @@ def accepted(
     return render(request, "chat/conversation.html#accepted", context)
 
 
-def refuse(request: HttpRequest, conversation: Conversation | None, words: str, status: int) -> HttpResponse:
+def refuse(request: SignedInRequest, conversation: Conversation | None, words: str, status: int) -> HttpResponse:
     """Words where the person is. The text stays: in the box with htmx, by sending it back without."""
     if request.htmx:
         return render(request, "chat/conversation.html#refused", {"composer": {"error": words}}, status=status)
@@ -138,7 +138,7 @@ def _start(conversation: Conversation, form: ComposerForm, client_id: uuid.UUID)
     return turn
 
 
-def _page(request: HttpRequest, conversation: Conversation | None, *, text: str = "", error: str = "") -> dict:
+def _page(request: SignedInRequest, conversation: Conversation | None, *, text: str = "", error: str = "") -> dict:
     action = reverse("message-list", args=[conversation.id]) if conversation else reverse("conversation-list")
     shown = thread.items(conversation.branch()) if conversation else []
     live = next((item.turn for item in shown if item.turn and item.turn.is_live), None)

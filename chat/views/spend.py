@@ -1,18 +1,19 @@
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from chat import catalogue, reports, thread
+from chat.http import SignedInRequest
 from chat.models import UsageRecord
 from chat.periods import window
 
 
 @login_required
 @require_safe
-def own_spend(request: HttpRequest) -> HttpResponse:
+def own_spend(request: SignedInRequest) -> HttpResponse:
     """What a person used, by the same sums that the admin sees."""
     now = timezone.now()
     mine = {"user": request.user}

@@ -11,6 +11,7 @@ from django.template.loader import render_to_string
 from django.views.decorators.http import require_POST, require_safe
 
 from chat import doorbell, fragments, streams, thread
+from chat.http import SignedInRequest
 from chat.models import Turn
 from chat.models.conversation import LiveTurnExists
 from chat.relay import TICKET
@@ -41,7 +42,7 @@ def turn_stream(request: HttpRequest, turn_id: uuid.UUID) -> HttpResponse:
 
 @login_required
 @require_POST
-def turn_stop(request: HttpRequest, turn_id: uuid.UUID) -> HttpResponse:
+def turn_stop(request: SignedInRequest, turn_id: uuid.UUID) -> HttpResponse:
     """Stop, at whatever moment. A queued turn ends here; a running one is told, and its worker ends it."""
     turn = get_object_or_404(request.user.turns.select_related("conversation"), id=turn_id)
     stopped = Turn.objects.filter(id=turn.id, state=Turn.State.QUEUED).update(
@@ -57,7 +58,7 @@ def turn_stop(request: HttpRequest, turn_id: uuid.UUID) -> HttpResponse:
 
 @login_required
 @require_POST
-def turn_retries(request: HttpRequest, turn_id: uuid.UUID) -> HttpResponse:
+def turn_retries(request: SignedInRequest, turn_id: uuid.UUID) -> HttpResponse:
     """Ask the same question again. The old answer stays, as a sibling."""
     turn = get_object_or_404(request.user.turns.select_related("conversation__owner", "question"), id=turn_id)
     # Derived, so that a double click on the same button asks once.
