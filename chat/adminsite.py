@@ -8,6 +8,7 @@ class Site(admin.AdminSite):
 
     site_header = site_title = "Tally"
     index_title = "Administration"
+    site_url = None  # the pages' own header leads back to the chat
 
     def get_urls(self):
         from chat.admin.spend import spend  # the registry of models is not filled when a site is made

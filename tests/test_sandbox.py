@@ -284,7 +284,7 @@ def test_a_schema_is_filled(client):
         client, "tally sticks", model=HAIKU, output_config={"format": {"type": "json_schema", "schema": schema}}
     )
 
-    assert json.loads(message.content[-1].text) == {"title": "About tally sticks", "tags": ["About tally sticks"]}
+    assert json.loads(message.content[-1].text) == {"title": "Tally sticks", "tags": ["Tally sticks"]}
 
 
 def test_a_quoted_question_brings_no_markup(client):

@@ -35,10 +35,8 @@ def keywords(question, most):
 def title(question):
     """Three to five words."""
     words = keywords(question, 5)
+    if len(words) < 3:
+        words = _WORD.findall(without_directives(question))[:5]
     if not words:
         return "A short question"
-    if len(words) == 1:
-        words = ["A", "question", "about", words[0]]
-    elif len(words) == 2:
-        words = ["About", *words]
     return words[0][:1].upper() + " ".join(words)[1:60]
