@@ -6,6 +6,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import F, Q, Sum
 from django.utils import timezone
 
@@ -70,12 +71,23 @@ def accounts_of(user: User, at: datetime) -> list[Account]:
 
     There is always a personal one: without any limit set for anybody its limit is zero.
     """
-    groups = set(user.groups.values_list("id", flat=True))
-    return _applying(_in_force(at).filter(_for(user.pk, groups)), user.pk, groups, at)
+    return accounts_for(user.pk, groups_of(user.pk), at)
 
 
+def groups_of(user_id: int) -> list[int]:
+    """The ids of a person's teams. Spend is booked under the first."""
+    memberships = User.groups.through.objects.filter(user_id=user_id)
+    return sorted(memberships.values_list("group_id", flat=True))
+
+
+def accounts_for(user_id: int, groups: list[int], at: datetime) -> list[Account]:
+    """`accounts_of` for somebody whose teams are known."""
+    return _applying(_in_force(at).filter(_for(user_id, groups)), user_id, at)
+
+
+@transaction.atomic
 def open_period(account: Account) -> BudgetPeriod:
-    """Make the row of a period on its first use. Inside the caller's transaction.
+    """Make the row of a period on its first use.
 
     A limit that is set in mid-period finds money already spent: it comes in as one adjustment, and calls that
     are running are held here too. Their records are locked first, so that none settles in between.
@@ -140,7 +152,7 @@ def personal_standings(users: Iterable[User], at: datetime) -> dict[int, Standin
     for user in users:
         groups = memberships.get(user.pk, set())
         mine = [b for b in in_force if b.user_id == user.pk or b.group_id in groups or not (b.user_id or b.group_id)]
-        for account in _applying(mine, user.pk, groups, at):
+        for account in _applying(mine, user.pk, at):
             if account.is_personal and account.limit is not None:
                 owners[account] = user.pk
     found: dict[int, Standing] = {}
@@ -161,11 +173,11 @@ def _in_force(at: datetime):
     return Budget.objects.filter(Q(valid_until=None) | Q(valid_until__gt=at)).select_related("group")
 
 
-def _for(user_id: int, groups: set[int]) -> Q:
+def _for(user_id: int, groups: list[int]) -> Q:
     return Q(user=user_id) | Q(group__in=groups) | Q(user=None, group=None)
 
 
-def _applying(in_force: Iterable[Budget], user_id: int, groups: set[int], at: datetime) -> list[Account]:
+def _applying(in_force: Iterable[Budget], user_id: int, at: datetime) -> list[Account]:
     in_force = list(in_force)
     personal = [b for b in in_force if b.kind == Budget.Kind.PERSONAL and not b.set_by_self]
     applying = [max(personal, key=_precedence)] if personal else []

@@ -213,7 +213,7 @@ class Engine:
         """One round. When a first token hurries, only the runs that have published no text yet are taken."""
         batch, now = [], time.monotonic()
         for run in [run for run in self._runs if run.has_news]:
-            if urgent and run.published > 1 or run.rest_until > now:
+            if (urgent and run.published > 1) or run.rest_until > now:
                 continue
             batch.append((run, run.next_entry()))
             if len(batch) % 16 == 0:

@@ -15,10 +15,9 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from chat import catalogue, pricing
-from chat.budgets import Account, accounts_of, open_period
+from chat.budgets import Account, accounts_for, groups_of, open_period
 from chat.models import BudgetPeriod, LedgerEntry, Price, Turn, UsageRecord, User
 from chat.pricing import Usage
 
@@ -57,19 +56,29 @@ class Call:
     attempt: int = 1
 
 
-@transaction.atomic
 def admit(call: Call) -> UsageRecord:
     """Hold the worst case of a call and write its record as sent. POST only after this has been committed.
 
     `max_tokens` of the record is what fits: at most what was wanted, at least `least_tokens`. Raises Replaced,
     Unpriceable or OverBudget, and then nothing has been written.
     """
+    while True:
+        try:
+            return _admit(call)
+        except _NotOpened as first_use:
+            for account in first_use.accounts:
+                open_period(account)
+
+
+@transaction.atomic
+def _admit(call: Call) -> UsageRecord:
     if call.turn and not Turn.objects.held_by(call.turn).update(state=Turn.State.RUNNING):
         raise Replaced
     price, now = current_price(call.model)
     numbers = price.numbers()
-    accounts = accounts_of(call.user, now)
-    periods = _locked_periods(accounts, now)
+    groups = groups_of(call.user.pk)
+    accounts = accounts_for(call.user.pk, groups, now)
+    periods = _locked_periods(accounts)
     available = min((p.left for p in periods if p.left is not None), default=None)
     max_tokens = call.wanted_tokens
     if available is not None:
@@ -80,7 +89,7 @@ def admit(call: Call) -> UsageRecord:
     worst = pricing.worst_case(numbers, call.input_bound, max_tokens)
     record = UsageRecord.objects.create(
         user=call.user,
-        group=call.user.groups.order_by("id").first(),
+        group_id=groups[0] if groups else None,
         conversation_id=call.turn.conversation_id if call.turn else call.conversation_id,
         turn=call.turn,
         purpose=call.purpose,
@@ -96,7 +105,7 @@ def admit(call: Call) -> UsageRecord:
     )
     for period in periods:
         _hold(period, worst)
-    _write(record, periods, LedgerEntry.Kind.HOLD, worst)
+    LedgerEntry.objects.bulk_create(_entries(record, periods, LedgerEntry.Kind.HOLD, worst))
     return record
 
 
@@ -165,20 +174,27 @@ def adjust(record: UsageRecord, amount: int, *, actor: User, reason: str) -> Non
     number = LedgerEntry.objects.filter(record=row, kind=LedgerEntry.Kind.ADJUST).values("key").count()
     for period in periods:
         BudgetPeriod.objects.filter(id=period.id).update(spent=F("spent") + amount)
-    _write(row, periods, LedgerEntry.Kind.ADJUST, amount, number, actor=f"user:{actor.pk}", reason=reason)
+    why = {"actor": f"user:{actor.pk}", "reason": reason}
+    LedgerEntry.objects.bulk_create(_entries(row, periods, LedgerEntry.Kind.ADJUST, amount, number, **why))
 
 
-def _locked_periods(accounts: list[Account], now: datetime) -> list[BudgetPeriod]:
+class _NotOpened(Exception):
+    """Accounts are used for the first time in their period. Opening may have to wait for other calls to settle, which
+    nobody should do who holds locks on other periods: hence another transaction."""
+
+    def __init__(self, accounts: list[Account]):
+        self.accounts = accounts
+
+
+def _locked_periods(accounts: list[Account]) -> list[BudgetPeriod]:
     """The period rows of the accounts, in their order, locked, with today's limits on them."""
-    key = Q()
+    wanted = Q()
     for account in accounts:
-        key |= Q(account=account.key, period=account.period, start=account.start)
-    existing = set(BudgetPeriod.objects.filter(key).values_list("account", "period"))
-    for account in accounts:
-        if (account.key, account.period) not in existing:
-            open_period(account)
-    locked = BudgetPeriod.objects.select_for_update().filter(key).order_by("account", "period")
+        wanted |= Q(account=account.key, period=account.period, start=account.start)
+    locked = BudgetPeriod.objects.select_for_update().filter(wanted).order_by("account", "period")
     by_key = {(period.account, period.period): period for period in locked}
+    if missing := [account for account in accounts if (account.key, account.period) not in by_key]:
+        raise _NotOpened(missing)
     periods = []
     for account in accounts:
         period = by_key[account.key, account.period]
@@ -206,29 +222,28 @@ def _close(record: UsageRecord, state: str, cost: int, columns: dict) -> bool:
     )
     for period in periods:
         BudgetPeriod.objects.filter(id=period.id).update(held=F("held") - record.held, spent=F("spent") + cost)
-    _write(record, periods, LedgerEntry.Kind.RELEASE, -record.held)
+    entries = _entries(record, periods, LedgerEntry.Kind.RELEASE, -record.held)
     if cost:
-        _write(record, periods, LedgerEntry.Kind.CHARGE, cost)
+        entries += _entries(record, periods, LedgerEntry.Kind.CHARGE, cost)
+    LedgerEntry.objects.bulk_create(entries)
     for name, value in {**columns, "state": state}.items():
         setattr(record, name, value)
     return True
 
 
-def _write(record, periods, kind, amount: int, number: int = 0, *, actor: str = "", reason: str = "") -> None:
+def _entries(record, periods, kind, amount: int, number: int = 0, **why) -> list[LedgerEntry]:
     suffix = f":{number}" if number else ""
-    LedgerEntry.objects.bulk_create(
+    return [
         LedgerEntry(
             kind=kind,
             amount=amount,
             key=f"{kind}:{record.id}:{period.id}{suffix}",
             period=period,
             record=record,
-            actor=actor,
-            reason=reason,
-            created_at=timezone.now(),
+            **why,
         )
         for period in periods
-    )
+    ]
 
 
 def _left(period: BudgetPeriod) -> float:

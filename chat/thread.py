@@ -100,12 +100,16 @@ class Item:
     turn: TurnOnPage | None
 
 
-def items(messages: list[Message]) -> list[Item]:
-    """Messages with their turns, in three queries whatever their number."""
-    replies = [message.id for message in messages if message.role == Message.Role.ASSISTANT]
-    turns = {turn.reply_id: turn for turn in Turn.objects.filter(reply__in=replies).select_related("reply")}
+def items(messages: list[Message], turns: dict[object, Turn] | None = None) -> list[Item]:
+    """Messages with their turns, in two queries whatever their number; `turns` by reply, where they are known."""
+    if turns is None:
+        replies = {message.id: message for message in messages if message.role == Message.Role.ASSISTANT}
+        turns = {turn.reply_id: turn for turn in Turn.objects.filter(reply__in=replies)}
+        for turn in turns.values():
+            turn.reply = replies[turn.reply_id]
     records: dict[object, list[UsageRecord]] = {}
-    for record in UsageRecord.objects.filter(turn__in=turns.values()).order_by("sent_at"):
+    over = [turn for turn in turns.values() if not turn.is_live]
+    for record in UsageRecord.objects.filter(turn__in=over).order_by("sent_at") if over else ():
         records.setdefault(record.turn_id, []).append(record)
     return [
         Item(message, TurnOnPage(turn, records.get(turn.id, [])) if (turn := turns.get(message.id)) else None)

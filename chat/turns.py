@@ -47,6 +47,7 @@ def run(turn_id) -> None:
         _finish(turn, run, Turn.State.FAILED, error="internal", record=sent, failure=ClaudeError("internal"))
     finally:
         engine().forget(run)
+        connection.close()  # hundreds of threads would each keep one
 
 
 def _carry(turn: Turn, run: Run) -> None:

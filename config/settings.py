@@ -48,6 +48,8 @@ try:
     DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "tally@localhost")
     METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 
+    WEB_THREADS = int(positive("WEB_THREADS", 8))
+
     # A turn, in seconds -----------------------------------------------------------------------
     LEASE_SECONDS = positive("LEASE_SECONDS", 30)
     SWEEP_SECONDS = positive("SWEEP_SECONDS", 2)
@@ -89,14 +91,12 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
-    "servestatic.runserver_nostatic",
     "django.contrib.staticfiles",
 ]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.middleware.csp.ContentSecurityPolicyMiddleware",
-    "servestatic.middleware.ServeStaticMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -143,6 +143,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
             "PRAGMA journal_size_limit=67108864;PRAGMA cache_size=-20000;"
         ),
     }
+    DATABASES["default"]["CONN_MAX_AGE"] = 600
 elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 16, "timeout": 20}
 else:
@@ -227,7 +228,7 @@ MAILERS: dict[str, dict] = {
 
 # What the browser may do --------------------------------------------------------------------------
 # No inline script or style anywhere, so there is no nonce that could leak.
-SECURE_CSP = {
+SECURE_CSP: dict[str, list[str]] = {
     "default-src": [CSP.NONE],
     "script-src": [CSP.SELF],
     "style-src": [CSP.SELF],
@@ -253,23 +254,18 @@ SESSION_COOKIE_NAME = "__Host-sessionid" if HTTPS else "sessionid"
 CSRF_COOKIE_NAME = "__Host-csrftoken" if HTTPS else "csrftoken"
 SESSION_COOKIE_AGE = 7 * 24 * 3600
 CSRF_FAILURE_VIEW = "chat.views.errors.csrf_failure"
-DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
+# Bytes. The longest message is 400,000 characters, which a form may write in nine bytes each.
+LARGEST_REQUEST = DATA_UPLOAD_MAX_MEMORY_SIZE = 4_000_000
 
 # Files --------------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
-STATIC_ROOT = VAR / "static"
+STATIC_ROOT = Path(env.str("STATIC_ROOT", str(VAR / "static")))
 STATICFILES_DIRS = [BASE_DIR / "static"]
 MEDIA_ROOT = VAR / "media"
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {
-        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
-        if DEBUG
-        else "servestatic.storage.CompressedManifestStaticFilesStorage"
-    },
+    "staticfiles": {"BACKEND": "servestatic.storage.CompressedManifestStaticFilesStorage"},
 }
-SERVESTATIC_AUTOREFRESH = DEBUG
-SERVESTATIC_USE_FINDERS = DEBUG
 
 LANGUAGE_CODE = "en"
 USE_I18N = False

@@ -8,6 +8,7 @@ import uuid
 import pytest
 import uvicorn
 from django.conf import settings
+from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 
@@ -23,6 +24,12 @@ PASSWORD = "a-password-for-tests"
 def pytest_configure(config):
     """A slow hash protects real passwords; here it would be most of the time that the tests take."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _static_files():
+    """Pages name their files by content, so the files have to have been collected."""
+    call_command("collectstatic", interactive=False, verbosity=0)
 
 
 @pytest.fixture(scope="session")
@@ -145,9 +152,9 @@ def limit():
 @pytest.fixture
 def site(transactional_db):
     """The product's address, served by uvicorn in a thread: `live_server` is WSGI and would hold back a stream."""
-    from config.asgi import django_application
+    from config.asgi import django_application, with_static_files
 
-    application = Relay(django_application)  # its own: connections to Redis belong to one event loop
+    application = with_static_files(Relay(django_application))  # connections to Redis belong to one event loop
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(application, log_config=None, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)

@@ -3,6 +3,7 @@ from django.urls import reverse
 
 from chat.ids import uuid7
 from chat.models.message import Message
+from chat.models.turn import Turn
 
 
 class Effort(models.TextChoices):
@@ -71,27 +72,25 @@ class Conversation(models.Model):
         arrive at the same instant. Raises LiveTurnExists or ClientIdReused.
         """
 
-        def ask(leaf_id):
-            content = [{"type": "text", "text": text}]
-            return self.messages.create(parent_id=leaf_id, role=Message.Role.USER, content=content, text=text)
-
-        return self._begin(ask, client_id, text=text, model=model, effort=effort)
+        content = [{"type": "text", "text": text}]
+        question = Message(conversation=self, role=Message.Role.USER, content=content, text=text)
+        return self._begin(question, client_id, model=model, effort=effort)
 
     def retry_turn(self, question: Message, client_id, *, model: str = ""):
         """Ask the same question again: the new reply is a sibling of the old one. Raises as `start_turn`."""
-        return self._begin(lambda leaf_id: question, client_id, text=question.text, model=model)
+        return self._begin(question, client_id, model=model)
 
-    def _begin(self, ask, client_id, *, text: str, model: str = "", effort: str = ""):
+    def _begin(self, question: Message, client_id, *, model: str = "", effort: str = ""):
+        """Just write it. The constraints say no to what is there already, and only then do we look what it is."""
+        is_new = question._state.adding
         try:
             with transaction.atomic():
                 # Locks the row, so that two requests cannot both hang their question on the same leaf.
                 row = Conversation.objects.select_for_update().get(id=self.id)
-                if turn := self._sent_before(client_id, text):
-                    return turn
-                if turn := self.live_turn:
-                    raise LiveTurnExists(turn)
-                question = ask(row.active_leaf_id)
-                reply = self.messages.create(parent=question, role=Message.Role.ASSISTANT, content=[])
+                reply = Message(conversation=self, role=Message.Role.ASSISTANT, parent=question)
+                if is_new:
+                    question.parent_id = row.active_leaf_id
+                Message.objects.bulk_create([question, reply] if is_new else [reply])
                 turn = self.turns.create(
                     user_id=self.owner_id,
                     question=question,
@@ -101,17 +100,19 @@ class Conversation(models.Model):
                     effort=effort or row.effort,
                 )
                 self.active_leaf, self.model, self.effort = reply, turn.model, turn.effort
-                self.title = row.title or first_words(text)
+                self.title = row.title or first_words(question.text)
                 self.save(update_fields=["active_leaf", "model", "effort", "title", "updated_at"])
                 return turn
         except IntegrityError:
-            # The same client_id for another conversation holds another row's lock: the constraint decides.
-            if turn := self._sent_before(client_id, text):
+            if turn := self._sent_before(client_id, question.text):
                 return turn
+            if turn := self.live_turn:
+                raise LiveTurnExists(turn) from None
             raise
 
     def _sent_before(self, client_id, text: str):
-        turn = self.owner.turns.filter(client_id=client_id).select_related("question", "reply").first()
+        sent = Turn.objects.filter(user=self.owner_id, client_id=client_id)
+        turn = sent.select_related("question", "reply", "conversation").first()
         if turn and (turn.conversation_id != self.id or turn.question.text != text):
             raise ClientIdReused
         return turn

@@ -22,7 +22,10 @@ _TOPICS = [
     ("cost", r"\b(cost|costs|price|prices|tokens?|expensive|cheap|cents?|dollars?|spend|bill)\b"),
     ("list", r"\b(list|checklist|steps|plan|tips|ideas|ways|examples)\b"),
     ("thanks", r"^\W*(thanks|thank you|cheers|great|perfect|merci|danke)\b"),
-    ("tally", r"\b(tally|hello|hi|hey|who are you|what is this|what can you do|help|how does this work|looking at|this page)\b"),
+    (
+        "tally",
+        r"\b(tally|hello|hi|hey|who are you|what is this|what can you do|help|how does this work|looking at)\b",
+    ),
 ]
 _OPENINGS = (
     "You asked: “$question”.",

@@ -61,7 +61,7 @@ def conversation(request: SignedInRequest, conversation_id: uuid.UUID) -> HttpRe
 @require_POST
 def message_list(request: SignedInRequest, conversation_id: uuid.UUID) -> HttpResponse:
     """Ask: a question, a reply to be written, and the worker's bell."""
-    conversation = get_object_or_404(request.user.conversations.select_related("owner"), id=conversation_id)
+    conversation = get_object_or_404(request.user.conversations, id=conversation_id)
     form = ComposerForm(request.POST)
     if not form.is_valid():
         return refuse(request, conversation, form.first_error, 422)
@@ -113,11 +113,10 @@ def accepted(
         return redirect(conversation)
     context = {
         "conversation": conversation,
-        "thread": thread.items(messages),
+        "thread": thread.items(messages, {turn.reply_id: turn}),
         "live_turn": turn if turn.is_live else None,
         "composer": {"client_id": uuid.uuid4()},
         "instead_of": instead_of,
-        "standing": thread.standing(request.user),
     }
     return render(request, "chat/conversation.html#accepted", context)
 

@@ -1,0 +1,80 @@
+"""Django behind ASGI, for views that are all synchronous.
+
+Django's own handler crosses between the event loop and a fresh thread twice for each middleware of each request.
+Here a request crosses once, into one of a few threads that live on and keep their database connection: a page costs
+about half the CPU. What is long-lived (server-sent events) never comes this way; see chat/relay.py.
+"""
+
+import asyncio
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import cast
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core import signals
+from django.core.exceptions import RequestAborted
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.http import HttpResponse
+from django.urls import set_script_prefix
+
+
+class TooLarge(Exception):
+    """A request has a larger body than anything here needs."""
+
+
+class Handler(ASGIHandler):
+    def __init__(self):
+        super(ASGIHandler, self).__init__()  # ASGIHandler's own would load the middleware in its async form
+        self.load_middleware(is_async=False)
+        self._threads = ThreadPoolExecutor(settings.WEB_THREADS, thread_name_prefix="web")
+
+    async def handle(self, scope, receive, send) -> None:
+        try:
+            body = await self.read_body(_limited(receive))
+        except RequestAborted:
+            return
+        except TooLarge:
+            await self.send_response(self._too_large(scope), send)
+            return
+        with closing(body):
+            set_script_prefix(get_script_prefix(scope))
+            request, refusal = self.create_request(scope, body)
+            if request is None:
+                response = cast(HttpResponse, refusal)
+            else:
+                context = contextvars.copy_context()
+                loop = asyncio.get_running_loop()
+                response = await loop.run_in_executor(self._threads, context.run, self._respond, scope, request)
+            await self.send_response(response, send)
+            if response.streaming:
+                await sync_to_async(response.close, thread_sensitive=False)()
+
+    def _respond(self, scope, request) -> HttpResponse:
+        signals.request_started.send(sender=type(self), scope=scope)
+        response = cast(HttpResponse, self.get_response(request))
+        if not response.streaming:
+            response.close()  # here, where the thread's database connection is
+        return response
+
+    @staticmethod
+    def _too_large(scope) -> HttpResponse:
+        from chat.views.errors import too_large
+
+        return too_large(htmx=(b"hx-request", b"true") in scope["headers"])
+
+
+def _limited(receive):
+    """Stop reading where Django would first spool everything and then complain."""
+    total = 0
+
+    async def limited() -> dict:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > settings.LARGEST_REQUEST:
+            raise TooLarge
+        return message
+
+    return limited
