@@ -3,7 +3,7 @@
 from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Coalesce
 
-from chat.models import BudgetPeriod, LedgerEntry, Turn, UsageRecord
+from chat.models import BudgetPeriod, LedgerEntry, Turn, UsageRecord, User
 from chat.money import spoken
 
 SPENT = Q(entries__kind__in=["charge", "adjust"])
@@ -12,7 +12,7 @@ HELD = Q(entries__kind__in=["hold", "release"])
 
 def problems() -> list[str]:
     """What is wrong with the books, a sentence each; empty when everything adds up."""
-    return [*_periods(), *_records(), *_open_calls()]
+    return [*_periods(), *_people(), *_records(), *_open_calls()]
 
 
 def _periods():
@@ -25,6 +25,21 @@ def _periods():
             f"{period}: the row says {spoken(period.spent)} spent and {spoken(period.held)} held, "
             f"its entries {spoken(period.entries_spent)} and {spoken(period.entries_held)}."
         )
+
+
+def _people():
+    """What the pages add up from calls is what a person's period says; calls count from when they were admitted."""
+    personal = BudgetPeriod.objects.filter(account__startswith="user:")
+    for start, end in set(personal.values_list("start", "end")):
+        calls = UsageRecord.objects.filter(sent_at__gte=start, sent_at__lt=end).order_by()
+        costs = {f"user:{user}": cost for user, cost in calls.values_list("user").annotate(Sum("cost"))}
+        known = {f"user:{user}" for user in User.objects.values_list("id", flat=True)}
+        for period in personal.filter(start=start, end=end, account__in=known):
+            if period.spent != costs.get(period.account, 0):
+                yield (
+                    f"{period}: the row says {spoken(period.spent)} spent, "
+                    f"the calls say {spoken(costs.get(period.account, 0))}."
+                )
 
 
 def _records():

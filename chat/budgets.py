@@ -6,7 +6,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Q, Sum
 from django.utils import timezone
 
@@ -14,6 +14,8 @@ from chat.models import Budget, BudgetPeriod, LedgerEntry, UsageRecord, User
 from chat.periods import window
 
 EVERYONE = "everyone"
+# The number of the lock in PostgreSQL; any that nothing else in the database uses.
+ADMISSIONS = 7_345_211
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,18 @@ def accounts_for(user_id: int, groups: list[int], at: datetime) -> list[Account]
     return _applying(_in_force(at).filter(_for(user_id, groups)), user_id, at)
 
 
+def enter_the_books(*, alone: bool = False) -> None:
+    """Taken by every admission, together with others; `alone` by whoever opens a period.
+
+    So an account never opens while a call is being admitted that does not know of it yet. Until the end of the
+    transaction. SQLite has one writer at a time anyway.
+    """
+    if connection.vendor == "postgresql":
+        lock = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {lock}(%s)", [ADMISSIONS])
+
+
 @transaction.atomic
 def open_period(account: Account) -> BudgetPeriod:
     """Make the row of a period on its first use.
@@ -92,6 +106,7 @@ def open_period(account: Account) -> BudgetPeriod:
     A limit that is set in mid-period finds money already spent: it comes in as one adjustment, and calls that
     are running are held here too. Their records are locked first, so that none settles in between.
     """
+    enter_the_books(alone=True)
     period, created = BudgetPeriod.objects.get_or_create(
         account=account.key,
         period=account.period,
@@ -101,7 +116,7 @@ def open_period(account: Account) -> BudgetPeriod:
     if not created:
         return period
     records = _records_of(account)
-    running = list(records.filter(state=UsageRecord.State.SENT).select_for_update(of=("self",)))
+    running = list(records.filter(state=UsageRecord.State.SENT).order_by("id").select_for_update(of=("self",)))
     spent = records.filter(state=UsageRecord.State.SETTLED).aggregate(sum=Sum("cost"))["sum"] or 0
     entries = [
         LedgerEntry(
@@ -143,7 +158,7 @@ def personal_standing(user: User, at: datetime | None = None) -> Standing | None
 
 
 def personal_standings(users: Iterable[User], at: datetime) -> dict[int, Standing]:
-    """The same for many people, by their id, in five queries whatever their number."""
+    """The same for many people, by their id, in a handful of queries whatever their number."""
     memberships: dict[int, set[int]] = {}
     for user_id, group_id in User.groups.through.objects.values_list("user_id", "group_id"):
         memberships.setdefault(user_id, set()).add(group_id)
@@ -195,23 +210,45 @@ def _applying(in_force: Iterable[Budget], user_id: int, at: datetime) -> list[Ac
 
 def _stand(accounts: Iterable[Account]) -> list[Standing]:
     accounts = list(accounts)
-    rows = {
-        (row.account, row.period, row.start): row
-        for row in BudgetPeriod.objects.filter(start__in={account.start for account in accounts})
-        if len(accounts) > 50 or row.account in {account.key for account in accounts}
-    }
+    periods = BudgetPeriod.objects.filter(start__in={account.start for account in accounts})
+    if len(accounts) < 100:
+        periods = periods.filter(account__in=[account.key for account in accounts])
+    rows = {(row.account, row.period, row.start): row for row in periods}
+    unopened = [account for account in accounts if (account.key, account.period, account.start) not in rows]
+    sums = _sums_before_opening(unopened)
     standings = []
     for account in accounts:
         row = rows.get((account.key, account.period, account.start))
-        spent, held = (row.spent, row.held) if row else _sums_of(account)
+        spent, held = (row.spent, row.held) if row else sums[account]
         standings.append(Standing(account, spent, held))
     return standings
 
 
-def _sums_of(account: Account) -> tuple[int, int]:
-    """What an account spent and holds before its row is made."""
-    sums = _records_of(account).aggregate(spent=Sum("cost"), held=Sum("held", filter=Q(state=UsageRecord.State.SENT)))
-    return sums["spent"] or 0, sums["held"] or 0
+def _sums_before_opening(accounts: list[Account]) -> dict[Account, tuple[int, int]]:
+    """What accounts spent and hold in periods whose rows are not made yet; people's in one query a period."""
+    found: dict[Account, tuple[int, int]] = {}
+    held = Sum("held", filter=Q(state=UsageRecord.State.SENT))
+    people = [account for account in accounts if account.is_personal]
+    for start, end in {(account.start, account.end) for account in people}:
+        mine = [account for account in people if (account.start, account.end) == (start, end)]
+        records = UsageRecord.objects.filter(sent_at__gte=start, sent_at__lt=end)
+        if len(mine) < 100:
+            records = records.filter(user__in=[int(account.key.removeprefix("user:")) for account in mine])
+        rows = records.order_by().values("user").annotate(spent=Sum("cost"), holds=held)
+        sums = {f"user:{row['user']}": (row["spent"] or 0, row["holds"] or 0) for row in rows}
+        found |= {account: sums.get(account.key, (0, 0)) for account in mine}
+    for account in accounts:
+        if not account.is_personal:
+            total = _records_of(account).aggregate(spent=Sum("cost"), holds=held)
+            found[account] = total["spent"] or 0, total["holds"] or 0
+    return found
+
+
+def periods_with(record: UsageRecord) -> Iterable[BudgetPeriod]:
+    """The periods in whose sums a call is, also those that were opened after it."""
+    periods = BudgetPeriod.objects.filter(start__lte=record.sent_at, end__gt=record.sent_at)
+    teams = {record.group_id, *(groups_of(record.user_id) if record.user_id else [])}
+    return periods.filter(account__in=[EVERYONE, f"user:{record.user_id}", *(f"group:{team}" for team in teams)])
 
 
 def _records_of(account: Account):
@@ -219,7 +256,11 @@ def _records_of(account: Account):
     kind, _, number = account.key.partition(":")
     if kind == "user":
         return records.filter(user=int(number))
-    return records.filter(group=int(number)) if kind == "group" else records
+    if kind == "group":
+        # A record names one team; whoever is in several spends for all of them.
+        members = User.groups.through.objects.filter(group=int(number)).values("user")
+        return records.filter(Q(group=int(number)) | Q(user__in=members))
+    return records
 
 
 def _account(budget: Budget, user_id: int, at: datetime) -> Account:

@@ -20,6 +20,16 @@ def models_are_offered(app_configs, **kwargs):
 
 
 @register()
+def titles_have_a_model(app_configs, **kwargs):
+    if settings.TITLE_MODEL not in {model.id for model in (*catalogue.shipped(), *catalogue.offered())}:
+        yield Error(
+            f"TITLE_MODEL is {settings.TITLE_MODEL!r}, which Tally does not know.",
+            hint="Without a model that has a price no conversation gets a title.",
+            id="tally.E003",
+        )
+
+
+@register()
 def time_zone_exists(app_configs, **kwargs):
     try:
         ZoneInfo(settings.TIME_ZONE)

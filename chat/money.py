@@ -5,13 +5,14 @@ million is exactly 100. `Decimal` dollars appear only where people read or type 
 `nano`. The reasons are in docs/decisions/0001-money.md.
 """
 
-from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal, InvalidOperation
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db import models
 
 NANO = 10**9
+SMALLEST_SPOKEN = Decimal("0.000001")
 LARGEST = 9_000_000_000  # dollars; BIGINT ends a little above
 
 
@@ -41,11 +42,12 @@ def spoken(nano: int) -> str:
     sign, amount = ("−" if nano < 0 else ""), abs(dollars(nano))
     if amount == 0:
         return "$0.00"
-    if amount >= 1:
-        return f"{sign}${amount:,.2f}"
-    if amount >= Decimal("0.01"):
-        return f"{sign}${amount:.3f}".removesuffix("0")
-    return f"{sign}${amount:.4f}" if amount >= Decimal("0.0001") else f"{sign}${amount:.6f}"
+    if amount < SMALLEST_SPOKEN:
+        return f"{sign}<${SMALLEST_SPOKEN}"
+    digits = 2 if amount >= 1 else 3 if amount >= Decimal("0.01") else 4 if amount >= Decimal("0.0001") else 6
+    rounded = amount.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    words = f"{sign}${rounded:,f}"
+    return words.removesuffix("0") if digits == 3 else words
 
 
 class DollarsFormField(forms.DecimalField):
@@ -57,7 +59,7 @@ class DollarsFormField(forms.DecimalField):
         super().__init__(max_digits=19, decimal_places=9, **kwargs)
 
     def prepare_value(self, value):
-        return dollars(value).normalize() if isinstance(value, int) else value
+        return format(dollars(value).normalize(), "f") if isinstance(value, int) else value
 
     def clean(self, value):
         amount = super().clean(value)

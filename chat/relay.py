@@ -108,7 +108,7 @@ class _Reader:
 
     def __init__(self, hub: Hub, ticket: dict, send: Send):
         self._hub, self._send = hub, send
-        self._turn, self._user, self._csrf_token = ticket["turn"], ticket["user"], ticket["csrf_token"]
+        self._turn, self._session, self._csrf_token = ticket["turn"], ticket["session"], ticket["csrf_token"]
         self._last = EntryId.read(ticket["after"])
         self._shown = ""
 
@@ -134,14 +134,20 @@ class _Reader:
                 if (ended := await self._relay(entry)) is not None:
                     return ended
             await self._hub.wake()
-            while asyncio.get_running_loop().time() < deadline:
+            clock = asyncio.get_running_loop().time
+            look_at = clock() + HEARTBEAT_SECONDS
+            while clock() < deadline:
                 try:
-                    item = await asyncio.wait_for(queue.get(), HEARTBEAT_SECONDS)
+                    item = await asyncio.wait_for(queue.get(), max(0, look_at - clock()))
                 except TimeoutError:
-                    # Also the moment to see that somebody may no longer read, or that the end was not announced.
+                    item = None
                     await self._write(b": \n\n")
+                if clock() >= look_at:
+                    # However much there is to tell: may they still read it, and is it over without a word?
+                    look_at = clock() + HEARTBEAT_SECONDS
                     if await self._is_over():
                         return await self._from_database()
+                if item is None:
                     continue
                 if isinstance(item, Lost):
                     raise item
@@ -163,7 +169,7 @@ class _Reader:
     async def _from_database(self) -> bool:
         """The final message, or what the last checkpoint has. True if there is nothing to come."""
         frame, last, over = await sync_to_async(_from_database, thread_sensitive=False)(
-            self._turn, self._user, self._csrf_token
+            self._turn, self._session, self._csrf_token
         )
         if over or (frame and last != self._shown and EntryId.read(last) >= self._last):
             self._shown = last
@@ -172,19 +178,19 @@ class _Reader:
         return over
 
     async def _is_over(self) -> bool:
-        return await sync_to_async(_is_over, thread_sensitive=False)(self._turn, self._user)
+        return await sync_to_async(_is_over, thread_sensitive=False)(self._turn, self._session)
 
     async def _write(self, body: bytes) -> None:
         if body:
             await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-def _from_database(turn_id: str, user_id: int, csrf_token: str) -> tuple[bytes, str, bool]:
+def _from_database(turn_id: str, session_key: str, csrf_token: str) -> tuple[bytes, str, bool]:
     """Frame, id of the last entry that it contains, whether it is the end."""
     from chat.views import turns  # imports this module
 
     try:
-        turn = turns.may_follow(turn_id, user_id)
+        turn = turns.may_follow(turn_id, session_key)
         if turn is None:
             return b"event: done\ndata: 1\n\n", "", True
         if not turn.is_live:
@@ -194,11 +200,11 @@ def _from_database(turn_id: str, user_id: int, csrf_token: str) -> tuple[bytes, 
         close_old_connections()
 
 
-def _is_over(turn_id: str, user_id: int) -> bool:
+def _is_over(turn_id: str, session_key: str) -> bool:
     from chat.views import turns
 
     try:
-        turn = turns.may_follow(turn_id, user_id)
+        turn = turns.may_follow(turn_id, session_key)
         return turn is None or not turn.is_live
     finally:
         close_old_connections()

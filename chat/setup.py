@@ -33,13 +33,8 @@ def sync_prices() -> list[Price]:
 
 def ensure_a_limit() -> None:
     """Without a limit for everyone nobody could ask anything, or everybody everything."""
-    Budget.objects.get_or_create(
-        kind=Budget.Kind.PERSONAL,
-        user=None,
-        group=None,
-        valid_until=None,
-        defaults={"limit": money.nano(settings.DEFAULT_LIMIT)},
-    )
+    if not Budget.objects.filter(kind=Budget.Kind.PERSONAL, user=None, group=None, valid_until=None).exists():
+        Budget.objects.create(limit=money.nano(settings.DEFAULT_LIMIT))
 
 
 def _price(model: str):

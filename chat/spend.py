@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F
 from django.db.models.functions import Now
 
 from chat import catalogue, pricing
-from chat.budgets import Account, accounts_for, groups_of, open_period
+from chat.budgets import EVERYONE, Account, accounts_for, enter_the_books, groups_of, open_period, periods_with
 from chat.models import BudgetPeriod, LedgerEntry, Price, Turn, UsageRecord, User
 from chat.pricing import Usage
 
@@ -74,18 +74,19 @@ def admit(call: Call) -> UsageRecord:
 def _admit(call: Call) -> UsageRecord:
     if call.turn and not Turn.objects.held_by(call.turn).update(state=Turn.State.RUNNING):
         raise Replaced
+    enter_the_books()
     price, now = current_price(call.model)
     numbers = price.numbers()
     groups = groups_of(call.user.pk)
     accounts = accounts_for(call.user.pk, groups, now)
-    periods = _locked_periods(accounts)
-    available = min((p.left for p in periods if p.left is not None), default=None)
+    periods = _locked_periods(accounts, _keys(call.user.pk, groups), now)
+    tightest = min((period for period in periods if period.limit is not None), key=_left, default=None)
     max_tokens = call.wanted_tokens
-    if available is not None:
-        max_tokens = min(max_tokens, pricing.affordable_tokens(numbers, call.input_bound, available))
-    if max_tokens < min(call.least_tokens, call.wanted_tokens):
-        tightest = min(zip(accounts, periods, strict=True), key=lambda pair: _left(pair[1]))
-        raise OverBudget(*tightest, call.input_bound)
+    if tightest is not None:
+        max_tokens = min(max_tokens, pricing.affordable_tokens(numbers, call.input_bound, _left(tightest)))
+    if tightest is not None and max_tokens < min(call.least_tokens, call.wanted_tokens):
+        [account] = [a for a in accounts if (a.key, a.period) == (tightest.account, tightest.period)]
+        raise OverBudget(account, tightest, call.input_bound)
     worst = pricing.worst_case(numbers, call.input_bound, max_tokens)
     record = UsageRecord.objects.create(
         user=call.user,
@@ -170,12 +171,15 @@ def adjust(record: UsageRecord, amount: int, *, actor: User, reason: str) -> Non
     if row.state != UsageRecord.State.SETTLED or row.cost + amount < 0:
         raise ValueError("Only a settled call can be corrected, and not to below zero.")
     UsageRecord.objects.filter(id=row.id).update(cost=F("cost") + amount)
-    periods = list(BudgetPeriod.objects.filter(entries__record=row, entries__kind="hold").order_by("account", "period"))
-    number = LedgerEntry.objects.filter(record=row, kind=LedgerEntry.Kind.ADJUST).values("key").count()
-    for period in periods:
-        BudgetPeriod.objects.filter(id=period.id).update(spent=F("spent") + amount)
+    number = LedgerEntry.objects.filter(key__startswith=f"adjust:{row.id}:").count()
+    held_in = set(BudgetPeriod.objects.filter(entries__record=row, entries__kind="hold"))
     why = {"actor": f"user:{actor.pk}", "reason": reason}
-    LedgerEntry.objects.bulk_create(_entries(row, periods, LedgerEntry.Kind.ADJUST, amount, number, **why))
+    for period in sorted(held_in | set(periods_with(row)), key=lambda period: (period.account, period.period)):
+        BudgetPeriod.objects.filter(id=period.id).update(spent=F("spent") + amount)
+        [entry] = _entries(row, [period], LedgerEntry.Kind.ADJUST, amount, number, **why)
+        if period not in held_in:
+            entry.record = None  # the period was opened later, and has the call's cost in its opening sum
+        entry.save()
 
 
 class _NotOpened(Exception):
@@ -186,20 +190,25 @@ class _NotOpened(Exception):
         self.accounts = accounts
 
 
-def _locked_periods(accounts: list[Account]) -> list[BudgetPeriod]:
-    """The period rows of the accounts, in their order, locked, with today's limits on them."""
-    wanted = Q()
-    for account in accounts:
-        wanted |= Q(account=account.key, period=account.period, start=account.start)
-    locked = BudgetPeriod.objects.select_for_update().filter(wanted).order_by("account", "period")
-    by_key = {(period.account, period.period): period for period in locked}
-    if missing := [account for account in accounts if (account.key, account.period) not in by_key]:
-        raise _NotOpened(missing)
-    periods = []
-    for account in accounts:
-        period = by_key[account.key, account.period]
-        period.limit = account.limit
-        periods.append(period)
+def _keys(user_id: int, groups: list[int]) -> list[str]:
+    """Every account in which a person's calls are counted, whether a limit holds there today or not."""
+    return [f"user:{user_id}", *(f"group:{group}" for group in groups), EVERYONE]
+
+
+def _locked_periods(accounts: list[Account], keys: list[str], now: datetime) -> list[BudgetPeriod]:
+    """The period rows that a call is counted in, in their order, locked, with today's limits on them.
+
+    A row whose limit has been taken away goes on counting: the limit may come back before the period is over.
+    """
+    rows = BudgetPeriod.objects.filter(account__in=keys, start__lte=now, end__gt=now)
+    periods = list(rows.select_for_update().order_by("account", "period"))
+    limits = {(account.key, account.period): account for account in accounts}
+    missing = set(limits) - {(period.account, period.period) for period in periods}
+    if missing:
+        raise _NotOpened([limits[key] for key in sorted(missing)])
+    for period in periods:
+        account = limits.get((period.account, period.period))
+        period.limit = account.limit if account else None
     return periods
 
 
@@ -246,5 +255,5 @@ def _entries(record, periods, kind, amount: int, number: int = 0, **why) -> list
     ]
 
 
-def _left(period: BudgetPeriod) -> float:
-    return float("inf") if period.left is None else period.left
+def _left(period: BudgetPeriod) -> int:
+    return period.left or 0

@@ -104,11 +104,11 @@ def items(messages: list[Message], turns: dict[object, Turn] | None = None) -> l
     """Messages with their turns, in two queries whatever their number; `turns` by reply, where they are known."""
     if turns is None:
         replies = {message.id: message for message in messages if message.role == Message.Role.ASSISTANT}
-        turns = {turn.reply_id: turn for turn in Turn.objects.filter(reply__in=replies)}
-        for turn in turns.values():
-            turn.reply = replies[turn.reply_id]
+        turns = {known.reply_id: known for known in Turn.objects.filter(reply__in=replies)}
+        for known in turns.values():
+            known.reply = replies[known.reply_id]
     records: dict[object, list[UsageRecord]] = {}
-    over = [turn for turn in turns.values() if not turn.is_live]
+    over = [known for known in turns.values() if not known.is_live]
     for record in UsageRecord.objects.filter(turn__in=over).order_by("sent_at") if over else ():
         records.setdefault(record.turn_id, []).append(record)
     return [

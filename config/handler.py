@@ -18,10 +18,7 @@ from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
 from django.http import HttpResponse
 from django.urls import set_script_prefix
-
-
-class TooLarge(Exception):
-    """A request has a larger body than anything here needs."""
+from django.utils.csp import build_policy
 
 
 class Handler(ASGIHandler):
@@ -31,12 +28,12 @@ class Handler(ASGIHandler):
         self._threads = ThreadPoolExecutor(settings.WEB_THREADS, thread_name_prefix="web")
 
     async def handle(self, scope, receive, send) -> None:
+        limited = _Limited(receive)
         try:
-            body = await self.read_body(_limited(receive))
+            body = await self.read_body(limited)
         except RequestAborted:
-            return
-        except TooLarge:
-            await self.send_response(self._too_large(scope), send)
+            if limited.exceeded:
+                await self.send_response(self._too_large(scope), send)
             return
         with closing(body):
             set_script_prefix(get_script_prefix(scope))
@@ -62,19 +59,23 @@ class Handler(ASGIHandler):
     def _too_large(scope) -> HttpResponse:
         from chat.views.errors import too_large
 
-        return too_large(htmx=(b"hx-request", b"true") in scope["headers"])
+        response = too_large(htmx=(b"hx-request", b"true") in scope["headers"])
+        response.headers["Content-Security-Policy"] = build_policy(settings.SECURE_CSP)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
 
 
-def _limited(receive):
+class _Limited:
     """Stop reading where Django would first spool everything and then complain."""
-    total = 0
 
-    async def limited() -> dict:
-        nonlocal total
-        message = await receive()
-        total += len(message.get("body", b""))
-        if total > settings.LARGEST_REQUEST:
-            raise TooLarge
-        return message
+    def __init__(self, receive):
+        self._receive, self._total = receive, 0
 
-    return limited
+    @property
+    def exceeded(self) -> bool:
+        return self._total > settings.LARGEST_REQUEST
+
+    async def __call__(self) -> dict:
+        message = await self._receive()
+        self._total += len(message.get("body", b""))
+        return {"type": "http.disconnect"} if self.exceeded else message

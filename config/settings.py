@@ -48,7 +48,7 @@ try:
     DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "tally@localhost")
     METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 
-    WEB_THREADS = int(positive("WEB_THREADS", 8))
+    WEB_THREADS = env.int("WEB_THREADS", 8)
 
     # A turn, in seconds -----------------------------------------------------------------------
     LEASE_SECONDS = positive("LEASE_SECONDS", 30)
@@ -79,6 +79,8 @@ if urlsplit(REDIS_URL).scheme not in {"redis", "rediss", "unix"}:
     raise ImproperlyConfigured(f"REDIS_URL must start with redis://, rediss:// or unix://, not {REDIS_URL!r}.")
 if ANTHROPIC_BASE_URL and urlsplit(ANTHROPIC_BASE_URL).scheme not in {"http", "https"}:
     raise ImproperlyConfigured(f"ANTHROPIC_BASE_URL must start with http:// or https://, not {ANTHROPIC_BASE_URL!r}.")
+if WEB_THREADS < 1:
+    raise ImproperlyConfigured(f"WEB_THREADS must be one or more, not {WEB_THREADS}.")
 if DEFAULT_LIMIT <= 0:
     raise ImproperlyConfigured(f"DEFAULT_LIMIT must be above zero dollars a month, not {DEFAULT_LIMIT}.")
 
@@ -134,6 +136,7 @@ except (ValueError, dj_database_url.UnknownSchemeError) as error:
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     if Path(DATABASES["default"]["NAME"]).parent == VAR:
         VAR.mkdir(mode=0o700, exist_ok=True)
+    DATABASES["default"]["ENGINE"] = "config.sqlite"
     DATABASES["default"]["OPTIONS"] = {
         # Two readers that both want to write would otherwise deadlock and fail with "database is locked".
         "transaction_mode": "IMMEDIATE",
@@ -201,11 +204,16 @@ ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 
 # Mail: console://, smtp://user:password@host:port, smtps://…
 mail = urlsplit(EMAIL_URL)
+try:
+    mail_port = mail.port or (465 if mail.scheme == "smtps" else 587)
+except ValueError as error:
+    raise ImproperlyConfigured(f"EMAIL_URL has a port that is none: {error}.") from error
 if mail.scheme not in {"console", "smtp", "smtps"}:
     raise ImproperlyConfigured(f"EMAIL_URL must start with console://, smtp:// or smtps://, not {mail.scheme}://.")
 MAILERS: dict[str, dict] = {
@@ -216,7 +224,7 @@ MAILERS: dict[str, dict] = {
             "BACKEND": "django.core.mail.backends.smtp.EmailBackend",
             "OPTIONS": {
                 "host": mail.hostname or "localhost",
-                "port": mail.port or (465 if mail.scheme == "smtps" else 587),
+                "port": mail_port,
                 "username": mail.username or "",
                 "password": mail.password or "",
                 "use_ssl": mail.scheme == "smtps",
@@ -254,8 +262,8 @@ SESSION_COOKIE_NAME = "__Host-sessionid" if HTTPS else "sessionid"
 CSRF_COOKIE_NAME = "__Host-csrftoken" if HTTPS else "csrftoken"
 SESSION_COOKIE_AGE = 7 * 24 * 3600
 CSRF_FAILURE_VIEW = "chat.views.errors.csrf_failure"
-# Bytes. The longest message is 400,000 characters, which a form may write in nine bytes each.
-LARGEST_REQUEST = DATA_UPLOAD_MAX_MEMORY_SIZE = 4_000_000
+# Bytes. The longest message is 400,000 characters, and a form writes some of them in twelve bytes each.
+LARGEST_REQUEST = DATA_UPLOAD_MAX_MEMORY_SIZE = 5_500_000
 
 # Files --------------------------------------------------------------------------------------------
 STATIC_URL = "/static/"

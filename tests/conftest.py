@@ -26,6 +26,13 @@ def pytest_configure(config):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """The browser comes last, whatever the order is otherwise: once Playwright's event loop runs in this thread, no
+    other one can be started here."""
+    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _static_files():
     """Pages name their files by content, so the files have to have been collected."""

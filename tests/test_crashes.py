@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models.functions import Now
 
-from chat import doorbell, spend
+from chat import doorbell, spend, sweeper
 from chat.models import Turn, UsageRecord
 from chat.sweeper import Sweeper
 from tests import environment
@@ -72,10 +72,10 @@ def expire(turn) -> None:
 
 
 def swept(turn) -> Turn:
-    sweeper = Sweeper()
+    broom = Sweeper()
 
     def ended() -> bool:
-        sweeper.sweep()
+        broom.sweep()
         return not Turn.objects.live().filter(id=turn.id).exists()
 
     wait_until(ended, "the sweeper did not end the turn")
@@ -187,11 +187,11 @@ def test_two_sweepers_at_once_settle_once(conversation, sandbox, alice):
     assert record.entries.filter(kind="charge").count() == 1
 
 
-def test_the_sweeper_ends_calls_that_no_turn_accounts_for(conversation, alice):
+def test_the_sweeper_ends_calls_that_no_turn_accounts_for(conversation, alice, monkeypatch):
+    monkeypatch.setattr(sweeper, "SIDE_CALL_SECONDS", 0)
     record = spend.admit(spend.Call(alice, "title", "claude-haiku-5-5", 100, 40, conversation_id=conversation.id))
-    UsageRecord.objects.filter(id=record.id).update(sent_at="2026-01-01T00:00Z")
 
-    Sweeper().sweep()
+    wait_until(lambda: Sweeper().sweep() or not UsageRecord.objects.filter(state="sent").exists(), "still open")
 
     record.refresh_from_db()
     assert record.state == "settled"

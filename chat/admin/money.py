@@ -1,4 +1,5 @@
 from django.contrib import admin
+from django.contrib.admin.options import ActionLocation
 
 from chat.models import Budget, BudgetPeriod, BudgetRequest, LedgerEntry, Price, UsageRecord
 from chat.money import spoken
@@ -63,8 +64,8 @@ class BudgetAdmin(admin.ModelAdmin):
             return False
         return super().has_delete_permission(request, obj)
 
-    def get_actions(self, request, *args, **kwargs):
-        actions = super().get_actions(request, *args, **kwargs)
+    def get_actions(self, request, action_location=ActionLocation.CHANGE_LIST):
+        actions = super().get_actions(request, action_location)
         actions.pop("delete_selected", None)  # would pass by the rule above
         return actions
 

@@ -3,4 +3,11 @@ from django.contrib.auth.admin import UserAdmin
 
 from chat.models import User
 
-admin.site.register(User, UserAdmin)
+
+@admin.register(User)
+class PersonAdmin(UserAdmin):
+    def save_model(self, request, obj, form, change) -> None:
+        """Whoever may no longer sign in has nothing written for them any more either."""
+        super().save_model(request, obj, form, change)
+        if not obj.is_active:
+            obj.turns.stop()

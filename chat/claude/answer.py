@@ -62,14 +62,15 @@ class Answer:
     def hidden_seconds(self) -> float:
         """All the time in which Claude may have written tokens that were not shown to us.
 
-        From the request to the first visible text, in silent thinking and tool use, and after the last event.
+        From `message_start` (or, without one, the request) to the first visible text, in silent thinking and tool
+        use, and after the last progress; a ping is none.
         """
         now = self._clock() if self.ended_at is None else self.ended_at
         if self._hidden_since is not None:
             return self._hidden + now - self._hidden_since
         if self.started_at is None:
             return now - self.sent_at
-        return self._hidden + now - self.last_event_at
+        return self._hidden + now - self.last_progress_at
 
     def first_token_ms(self) -> int | None:
         return None if self.first_token_at is None else round(1000 * (self.first_token_at - self.sent_at))

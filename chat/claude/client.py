@@ -88,11 +88,10 @@ class Claude:
 
     @staticmethod
     def _take(event: dict, answer: Answer) -> None:
-        if event.get("type") == "error":
-            raise from_event(
-                event.get("error") or {}, started=answer.started_at is not None, request_id=answer.request_id
-            )
         try:
+            if event.get("type") == "error":
+                started = answer.started_at is not None
+                raise from_event(event.get("error") or {}, started=started, request_id=answer.request_id)
             answer.feed(event)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ClaudeError("cut", request_id=answer.request_id, why="unreadable frame") from error

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 from dataclasses import dataclass, replace
 
 from django.conf import settings
@@ -38,6 +39,7 @@ class Request:
     effort: str = ""
     cached: bool = True
     user_id: str = ""
+    new_messages: int = 1  # at the end, since the last answer that was counted
 
     def parameters(self) -> dict:
         parameters = self.countable()
@@ -60,7 +62,8 @@ class Request:
 
     def continued_after(self, blocks: list[dict]) -> "Request":
         """The same request after `pause_turn`: what Claude wrote goes back unchanged, thinking included."""
-        return replace(self, messages=[*self.messages, {"role": "assistant", "content": blocks}])
+        paused = {"role": "assistant", "content": blocks}
+        return replace(self, messages=[*self.messages, paused], new_messages=self.new_messages + 1)
 
 
 def request_for(turn: Turn) -> Request:
@@ -101,7 +104,7 @@ def bound_of(request: Request, turn: Turn | None = None) -> int:
     same tokenizer, its exact figure stands for everything up to it.
     """
     counted = _counted_before(turn) if turn else 0
-    new = request.messages[-1:] if counted else request.messages
+    new = request.messages[-request.new_messages :] if counted else request.messages
     parts = [request.system, *(message["content"] for message in new)]
     return PER_REQUEST + counted + sum(PER_MESSAGE + _bytes(part) for part in parts)
 
@@ -119,7 +122,7 @@ def _counted_before(turn: Turn) -> int:
         .order_by("-sent_at")
         .first()
     )
-    if record is None or catalogue.find(record.model).tokenizer != catalogue.find(turn.model).tokenizer:
+    if record is None or not catalogue.find(record.model).counts_like(catalogue.find(turn.model)):
         return 0
     return record.prompt_tokens + record.output_tokens
 
@@ -132,16 +135,20 @@ def _history(branch: list[Message]) -> list[dict]:
     for message in branch:
         # A thinking block is bound to the exact text before it, which an edit or another model changes; all of
         # them may be left out of turns that are over.
-        blocks = [block for block in message.content if block.get("type") == "text" and block.get("text")]
+        # And the API refuses a text of white space alone.
+        blocks = [block for block in message.content if block.get("type") == "text" and block["text"].strip()]
         if blocks and message.id not in refused:
             messages.append({"role": message.role, "content": blocks})
     return messages
 
 
 def _bytes(content: str | list[dict]) -> int:
+    """Of a text its own; of everything else those of its JSON, in which nothing can hide."""
     if isinstance(content, str):
         return len(content.encode())
-    return sum(len(block.get("text", "").encode()) for block in content)
+    texts = sum(len(block["text"].encode()) for block in content if block["type"] == "text")
+    others = [block for block in content if block["type"] != "text" or len(block) > 2]
+    return texts + len(json.dumps(others, ensure_ascii=False).encode())
 
 
 def _opaque(user_id: int) -> str:

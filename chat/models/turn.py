@@ -24,6 +24,15 @@ class TurnQuerySet(models.QuerySet):
             return None
         return self.select_related("conversation", "question", "reply", "user").get(id=turn_id)
 
+    def stop(self) -> int:
+        """Stop these turns. Queued ones end here, and their number is returned; running ones are told, and end by
+        their workers."""
+        queued = self.filter(state=Turn.State.QUEUED).update(
+            state=Turn.State.STOPPED, stop_requested=True, finished_at=Now()
+        )
+        self.filter(state=Turn.State.RUNNING).update(stop_requested=True)
+        return queued
+
     def held_by(self, turn):
         """The turn's row as long as this attempt holds it: an update of 0 rows means "you were replaced"."""
         return self.filter(id=turn.id, attempt=turn.attempt, state=Turn.State.RUNNING)

@@ -2,8 +2,9 @@ import json
 import uuid
 from contextlib import suppress
 
+from django.contrib.auth import get_user
 from django.contrib.auth.decorators import login_required
-from django.db.models.functions import Now
+from django.contrib.sessions.backends.db import SessionStore
 from django.http import Http404, HttpRequest, HttpResponse
 from django.middleware.csrf import get_token
 from django.shortcuts import get_object_or_404, redirect
@@ -35,7 +36,8 @@ def turn_stream(request: HttpRequest, turn_id: uuid.UUID) -> HttpResponse:
         response.content = final_message(turn, csrf_token)
         return response
     after = EntryId.read(request.headers.get("Last-Event-ID") or request.GET.get("after", ""))
-    ticket = {"turn": str(turn.id), "user": request.user.pk, "after": str(after), "csrf_token": csrf_token}
+    session = request.session.session_key
+    ticket = {"turn": str(turn.id), "session": session, "after": str(after), "csrf_token": csrf_token}
     response.headers[TICKET] = json.dumps(ticket)
     return response
 
@@ -45,14 +47,9 @@ def turn_stream(request: HttpRequest, turn_id: uuid.UUID) -> HttpResponse:
 def turn_stop(request: SignedInRequest, turn_id: uuid.UUID) -> HttpResponse:
     """Stop, at whatever moment. A queued turn ends here; a running one is told, and its worker ends it."""
     turn = get_object_or_404(request.user.turns.select_related("conversation"), id=turn_id)
-    stopped = Turn.objects.filter(id=turn.id, state=Turn.State.QUEUED).update(
-        state=Turn.State.STOPPED, stop_requested=True, finished_at=Now()
-    )
-    if stopped:
+    if Turn.objects.filter(id=turn.id).stop():
         with suppress(streams.Lost):  # then the page hears it from the database, within seconds
             streams.end(turn.id, turn.attempt)
-    else:
-        Turn.objects.filter(id=turn.id, state=Turn.State.RUNNING).update(stop_requested=True)
     return HttpResponse(status=204) if request.htmx else redirect(turn.conversation)
 
 
@@ -99,10 +96,14 @@ def checkpoint(turn: Turn) -> bytes:
     return b"id: " + shown.stream_after.encode() + b"\n" + data_lines(html) + b"\n"
 
 
-def may_follow(turn_id: str, user_id: int) -> Turn | None:
-    """The turn, if that person may still read it. Asked again and again while a stream is open."""
-    return (
-        Turn.objects.filter(id=turn_id, user=user_id, user__is_active=True)
-        .select_related("reply", "conversation", "user")
-        .first()
-    )
+def may_follow(turn_id: str, session_key: str) -> Turn | None:
+    """The turn, if that session may still read it. Asked again and again while a stream is open.
+
+    The same rules as for a request: signed out, deactivated or with a new password, a session is nobody's.
+    """
+    request = HttpRequest()
+    request.session = SessionStore(session_key)
+    user = get_user(request)
+    if not user.is_authenticated:
+        return None
+    return Turn.objects.filter(id=turn_id, user=user.pk).select_related("reply", "conversation", "user").first()

@@ -23,11 +23,9 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         if limit < 0:
             raise CommandError("A limit is zero or more.")
-        budget, _ = Budget.objects.update_or_create(
-            kind=Budget.Kind.PERSONAL,
-            user=user,
-            set_by_self=False,
-            valid_until=None,
-            defaults={"limit": limit, "period": options["period"], "mode": Budget.Mode.BLOCK},
-        )
+        mine = Budget.objects.filter(user=user, kind=Budget.Kind.PERSONAL, set_by_self=False, valid_until=None)
+        # Of several the newest counts, see chat/budgets.py.
+        budget = mine.order_by("-created_at", "-pk").first() or Budget(user=user)
+        budget.limit, budget.period, budget.mode = limit, options["period"], Budget.Mode.BLOCK
+        budget.save()
         self.stdout.write(f"{user.username} may spend {spoken(budget.limit)} {budget.get_period_display()}.")
