@@ -123,14 +123,16 @@ def composer(action: str, conversation: Conversation | None, *, text: str = "", 
     effort = conversation.effort if conversation else Effort.BALANCED
     now = timezone.now()
     prices: dict[str, Price] = {}
-    for price in Price.objects.filter(effective_from__lte=now).order_by("effective_from", "id"):
+    offered = catalogue.offered()
+    known = Price.objects.filter(model__in=[model.id for model in offered], effective_from__lte=now)
+    for price in known.order_by("effective_from", "id"):
         prices[price.model] = price
     return {
         "action": action,
         "client_id": uuid.uuid4(),
         "text": text,
         "error": error,
-        "models": [_model_choice(model, chosen, prices.get(model.id)) for model in catalogue.offered()],
+        "models": [_model_choice(model, chosen, prices.get(model.id)) for model in offered],
         "efforts": [{"value": e.value, "label": e.label, "selected": e == effort} for e in Effort],
     }
 

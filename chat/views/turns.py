@@ -81,6 +81,7 @@ def settled(turn: Turn, csrf_token: str) -> str:
         "turn": item.turn,
         "conversation": turn.conversation,
         "live_turn": None,
+        "may_be_named": turn.question.parent_id is None,
         "standing": thread.standing(turn.user),
         "csrf_token": csrf_token,
     }
@@ -106,4 +107,8 @@ def may_follow(turn_id: str, session_key: str) -> Turn | None:
     user = get_user(request)
     if not user.is_authenticated:
         return None
-    return Turn.objects.filter(id=turn_id, user=user.pk).select_related("reply", "conversation", "user").first()
+    return (
+        Turn.objects.filter(id=turn_id, user=user.pk)
+        .select_related("question", "reply", "conversation", "user")
+        .first()
+    )
