@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, NamedTuple, cast
 
 import structlog
+import uvloop
 from django.conf import settings
 
 from chat import fragments, rendering
@@ -134,7 +135,7 @@ class Engine:
     """Use `engine()`: one for each process, made on first use."""
 
     def __init__(self):
-        self._loop = asyncio.new_event_loop()
+        self._loop = uvloop.new_event_loop()
         self._runs: set[Run] = set()
         self._urgent = asyncio.Event()
         self._claude: Claude | None = None

@@ -82,8 +82,8 @@ def key_of(turn_id) -> str:
 
 def data_lines(html: str) -> bytes:
     """HTML as the data of an SSE message. A lone CR ends a line on that wire, so every kind of line end is one."""
-    lines = re.split("\r\n|\r|\n", html)
-    return b"".join(b"data: " + line.encode() + b"\n" for line in lines)
+    text = html.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\ndata: ")
+    return f"data: {text}\n".encode()
 
 
 def end(turn_id, attempt: int) -> None:
