@@ -45,6 +45,8 @@ def write(conversation_id) -> None:
     try:
         message = engine().wait(engine().ask(lambda claude: claude.complete(request, record.max_tokens)))
     except ClaudeError as error:
+        if error.alarm:
+            log.error("alarm", kind=error.kind, why=str(error), request_id=error.request_id)
         log.warning("no_title", conversation=str(conversation.id), why=str(error))
         if error.unbilled:
             spend.void(record, request_id=error.request_id)

@@ -70,7 +70,7 @@ class BudgetPeriod(models.Model):
 
     It belongs to the account (a person, a team, everyone), not to a Budget row, so that a limit changed
     in mid-month does not start at zero again. The limit is copied in at each admission; NULL only counts.
-    Only chat/spend.py writes here.
+    Only chat/spend.py writes here, and chat/budgets.py when it opens a period.
     """
 
     account = models.CharField(max_length=40, help_text="user:7, group:3 or everyone; no name in it.")

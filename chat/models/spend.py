@@ -165,7 +165,8 @@ class UsageRecord(models.Model):
 
 class LedgerEntry(WriteOnceModel):
     """Append-only. What an account spent is the sum of its charges and adjustments, what it holds the sum of
-    its holds and releases. Only chat/spend.py writes here; triggers refuse UPDATE and DELETE.
+    its holds and releases. Only chat/spend.py writes here, and chat/budgets.py when it opens a period; triggers refuse
+    UPDATE and DELETE.
     """
 
     class Kind(models.TextChoices):
