@@ -13,19 +13,9 @@ log = structlog.get_logger(__name__)
 
 def ring(turn_id) -> bool:
     """Wake a worker for a turn. False if the broker did not take it; takes a few seconds at most."""
-    return _send("chat.tasks.run_turn", turn_id)
-
-
-def ask_for_title(conversation_id) -> bool:
-    """Have a title written, some time soon."""
-    return _send("chat.tasks.write_title", conversation_id)
-
-
-def _send(task: str, identifier) -> bool:
-    queue = "background" if task.endswith("title") else "chat"
     try:
-        current_app.send_task(task, [str(identifier)], queue=queue, retry=False, ignore_result=True)
+        current_app.send_task("chat.tasks.run_turn", [str(turn_id)], retry=False, ignore_result=True)
     except (OperationalError, RedisError, OSError) as error:
-        log.warning("bell_not_heard", task=task, id=str(identifier), why=type(error).__name__)
+        log.warning("bell_not_heard", turn=str(turn_id), why=type(error).__name__)
         return False
     return True

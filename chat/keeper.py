@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import cast
 
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection, transaction
-from django.db.models.functions import Now
 
 from chat import streams
+from chat.claude import Answer
 from chat.engine import Run, Shown
 from chat.models import Turn, UsageRecord
 from chat.models.turn import lease_end
@@ -23,6 +24,12 @@ from chat.models.turn import lease_end
 log = structlog.get_logger(__name__)
 
 LISTEN_SECONDS = 0.5
+# Milliseconds of unseen writing that are worth another note.
+NOTE_MS = 500
+
+_UUID = Turn._meta.pk
+_CHECKPOINT = """UPDATE chat_turn SET checkpoint_id = %s, checkpoint_text = %s, checkpoint_thinking = %s,
+checkpoint_at = CURRENT_TIMESTAMP WHERE id = %s AND attempt = %s AND state = 'running'"""
 
 
 class Keeper:
@@ -33,6 +40,7 @@ class Keeper:
         self._lock = threading.Lock()
         self._leases_renewed = self._checkpointed = self._beaten = 0.0
         self._written: dict[Run, Shown] = {}
+        self._noted: dict[Run, int] = {}
         threading.Thread(target=self._main, name="keeper", daemon=True).start()
 
     @contextmanager
@@ -46,6 +54,7 @@ class Keeper:
             with self._lock:
                 self._runs.discard(run)
                 self._written.pop(run, None)
+                self._noted.pop(run, None)
 
     def _main(self) -> None:
         while True:
@@ -93,24 +102,36 @@ class Keeper:
 
     def _checkpoint(self, runs: list[Run]) -> None:
         """What a crash would leave: the text, and what `message_start` said about the input."""
-        changed = [run for run in runs if run.answer and self._written.get(run) != run.shown]
-        with transaction.atomic():
-            for run in changed:
-                # The text and the id of the entry that brought it have to fit: a page goes on from there.
-                shown = self._written[run] = run.shown
-                Turn.objects.filter(id=run.turn_id, attempt=run.attempt, state=Turn.State.RUNNING).update(
-                    checkpoint_id=str(shown.id),
-                    checkpoint_text=run.text[: shown.text],
-                    checkpoint_thinking=run.thinking[: shown.thinking],
-                    checkpoint_at=Now(),
-                )
-                if run.answer and run.answer.start_usage:
-                    UsageRecord.objects.filter(turn=run.turn_id, state=UsageRecord.State.SENT).update(
-                        usage=run.answer.start_usage,
-                        message_id=run.answer.message_id,
-                        request_id=run.answer.request_id,
-                        hidden_ms=round(1000 * run.answer.hidden_seconds()),
-                    )
+        texts, starts = [], []
+        for run in runs:
+            answer, shown, known = run.answer, run.shown, self._written.get(run)
+            if answer is None or known == shown:
+                continue
+            # The text and the id of the entry that brought it have to fit: a page goes on from there.
+            self._written[run] = shown
+            held = (_UUID.get_db_prep_value(run.turn_id, connection), run.attempt)
+            texts.append((str(shown.id), run.text[: shown.text], run.thinking[: shown.thinking], *held))
+            if answer.start_usage:
+                starts.append(run)
+        if texts:
+            with transaction.atomic(), connection.cursor() as cursor:
+                # By hand, since building hundreds of queries would hold up the streams of this process.
+                cursor.executemany(_CHECKPOINT, texts)
+                for run in starts:
+                    self._note_start(run)
+
+    def _note_start(self, run: Run) -> None:
+        """What the sweeper would need to estimate the cost; again only when more time has passed unseen."""
+        answer = cast(Answer, run.answer)
+        hidden = round(1000 * answer.hidden_seconds())
+        if self._noted.get(run, -NOTE_MS) + NOTE_MS <= hidden or run not in self._noted:
+            self._noted[run] = hidden
+            UsageRecord.objects.filter(turn=run.turn_id, state=UsageRecord.State.SENT).update(
+                usage=answer.start_usage,
+                message_id=answer.message_id,
+                request_id=answer.request_id,
+                hidden_ms=hidden,
+            )
 
     def _beat(self) -> None:
         try:

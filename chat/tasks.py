@@ -3,7 +3,7 @@
 from celery import shared_task
 from celery.signals import worker_ready
 
-from chat import titles, turns
+from chat import turns
 from chat.engine import engine
 from chat.keeper import keeper
 
@@ -11,11 +11,6 @@ from chat.keeper import keeper
 @shared_task
 def run_turn(turn_id: str) -> None:
     turns.run(turn_id)
-
-
-@shared_task
-def write_title(conversation_id: str) -> None:
-    titles.write(conversation_id)
 
 
 @worker_ready.connect

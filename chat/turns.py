@@ -14,7 +14,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from chat import budgets, calls, catalogue, doorbell, pricing, spend, streams
+from chat import budgets, calls, catalogue, pricing, spend, streams, titles
 from chat.claude import ClaudeError, Request, bound_of, request_for
 from chat.engine import Run, engine
 from chat.keeper import keeper
@@ -38,7 +38,9 @@ def run(turn_id) -> None:
     engine().show(run)
     try:
         with keeper().watching(run):
-            _carry(turn, run)
+            state = _carry(turn, run)
+        if state == Turn.State.DONE and turn.question.parent_id is None:
+            titles.write(turn.conversation_id)
     except spend.Replaced:
         log.warning("replaced", turn=str(turn.id), attempt=turn.attempt)
     except Exception:
@@ -50,8 +52,8 @@ def run(turn_id) -> None:
         connection.close()  # hundreds of threads would each keep one
 
 
-def _carry(turn: Turn, run: Run) -> None:
-    """Send the request, and again where nothing can have been billed or Claude only paused."""
+def _carry(turn: Turn, run: Run) -> str:
+    """Send the request, and again where nothing can have been billed or Claude only paused. Returns the last state."""
     request = request_for(turn)
     tries, pauses = 1, 0
     while True:
@@ -125,7 +127,7 @@ def _wait_for_claude(run: Run, error: ClaudeError, tries: int) -> bool:
     return not run.stopping.wait(delay * random.uniform(1, 1.25))  # noqa: S311  jitter, not a secret
 
 
-def _fail(turn: Turn, run: Run, record: UsageRecord, error: ClaudeError) -> None:
+def _fail(turn: Turn, run: Run, record: UsageRecord, error: ClaudeError) -> str:
     if run.stopping.is_set():
         return _finish(turn, run, *_ended_by_us(run), record=record, failure=error)
     if error.unbilled:
@@ -149,8 +151,11 @@ def _finish(
     record: UsageRecord | None = None,
     failure: ClaudeError | None = None,
     detail: dict | None = None,
-) -> None:
-    """Write reply, usage, ledger, budget and turn in one transaction, then tell the readers. Raises Replaced."""
+) -> str:
+    """Write reply, usage, ledger, budget and turn in one transaction, then tell the readers.
+
+    Returns the state. Raises Replaced.
+    """
     answer = run.answer
     refused = answer is not None and answer.stop_reason == "refusal"
     blocks = [] if refused else run.blocks
@@ -186,8 +191,7 @@ def _finish(
         streams.end(turn.id, turn.attempt)
     except streams.Lost:
         log.warning("no_redis")
-    if state == Turn.State.DONE and turn.question.parent_id is None:
-        doorbell.ask_for_title(turn.conversation_id)
+    return state
 
 
 def _refusal(refusal: spend.OverBudget) -> dict:

@@ -37,7 +37,7 @@ def programs(environ: Mapping[str, str], values: Mapping[str, str], *, port: int
     """Everything that runs in a clone. `values` are those of var/local.env: they name what is our own."""
     python = [sys.executable, "-m"]
     uvicorn = "uvicorn config.asgi:application --fd 0 --loop uvloop --http httptools --no-access-log"
-    celery = "celery -A config worker -P threads --without-gossip --without-mingle -Q chat,background"
+    celery = "celery -A config worker -P threads --without-gossip --without-mingle"
     # supervisord fills the value in from its own environment, so the key itself is never on disk.
     key = {"ANTHROPIC_API_KEY": "%(ENV_ANTHROPIC_API_KEY)s"} if environ.get("ANTHROPIC_API_KEY") else {}
     found = [

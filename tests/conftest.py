@@ -81,10 +81,9 @@ def worker(django_db_setup, django_db_blocker):
 
     from config.celery import app
 
-    queues = ["chat", "background"]
     with (
         django_db_blocker.unblock(),
-        start_worker(app, pool="threads", concurrency=80, perform_ping_check=False, queues=queues, loglevel="ERROR"),
+        start_worker(app, pool="threads", concurrency=80, perform_ping_check=False, loglevel="ERROR"),
     ):
         yield
 

@@ -11,11 +11,8 @@ from chat import catalogue
 from chat.models import Message, Turn, UsageRecord
 
 # Short, because it is paid for at every turn; and without a clock, which would spoil the cache.
-SYSTEM = "You are Claude, in a team's chat called Tally. Markdown is shown; images and raw HTML are not."
-TITLE_SYSTEM = (
-    "Write a title of three to six words for a chat that begins with the user's message, in its language. "
-    "Answer with the title alone."
-)
+SYSTEM = "You are Claude in Tally, a team's chat. It shows Markdown."
+TITLE_SYSTEM = "Reply with a title for this chat: three to six words, in its language."
 
 WANTED_TOKENS = {"quick": 8_000, "balanced": 16_000, "deep": 32_000}
 EFFORTS = {"quick": "low", "balanced": "medium", "deep": "high"}

@@ -75,7 +75,7 @@ def final_message(turn: Turn, csrf_token: str) -> bytes:
 
 def settled(turn: Turn, csrf_token: str) -> str:
     """The message as it will stay, the buttons without Stop, and what is left now."""
-    item = thread.items([turn.reply])[0]
+    [item] = thread.items([turn.reply], {turn.reply_id: turn})
     context = {
         "message": item.message,
         "turn": item.turn,
