@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 # What one page is sent at most of a block that grows: each time the whole block.
 BYTES_PER_SECOND = 100_000
+# Seconds; a reader should not think that it has stopped.
+LONGEST_REST = 0.4
 
 
 class Shown(NamedTuple):
@@ -103,7 +105,8 @@ class Run:
         began = time.monotonic()
         afresh, data = self.afresh, data_lines(self._fragment())
         # What is dear to render or long to send is sent less often, so that no answer slows down the others.
-        self.rest_until = began + max(20 * (time.monotonic() - began), len(data) / BYTES_PER_SECOND)
+        dear = 20 * (time.monotonic() - began)
+        self.rest_until = began + min(LONGEST_REST, max(dear, len(data) / BYTES_PER_SECOND))
         self.published += 1
         self.shown = Shown(EntryId(self.attempt, self.published), len(self.text), len(self.thinking))
         return Entry(self.shown.id, data, afresh)

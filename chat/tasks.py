@@ -3,7 +3,7 @@
 from celery import shared_task
 from celery.signals import worker_ready
 
-from chat import turns
+from chat import rendering, turns
 from chat.engine import engine
 from chat.keeper import keeper
 
@@ -15,6 +15,10 @@ def run_turn(turn_id: str) -> None:
 
 @worker_ready.connect
 def warm_up(**kwargs) -> None:
-    """The first question should not pay for the start of the threads, and /readyz listens for the keeper."""
+    """The first question should not pay for the start of the threads, nor the first code block for its colours.
+
+    /readyz listens for the keeper.
+    """
+    rendering.render("```python\npass\n```")
     engine()
     keeper()

@@ -175,7 +175,6 @@ def _finish(
             raise spend.Replaced
         turn.reply.write(blocks)
         turn.reply.keep()
-        Conversation.objects.filter(id=turn.conversation_id).update(updated_at=timezone.now())
         if record:
             calls.settle(record, answer, failure, visible)
 
@@ -185,6 +184,8 @@ def _finish(
         if record and not Turn.objects.filter(id=turn.id).exists():
             calls.settle(record, answer, failure, visible)  # the conversation was deleted; its money is kept
         raise
+    # After the commit: a new question locks the conversation first and the turn then.
+    Conversation.objects.filter(id=turn.conversation_id).update(updated_at=timezone.now())
     if record:
         calls.note(record, error=failure.kind if failure else None)
     try:

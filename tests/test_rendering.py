@@ -205,7 +205,7 @@ def test_tasks_are_characters_not_form_controls():
 def test_a_table_keeps_its_alignment_without_a_style_attribute():
     html = render("| a | b |\n|:-:|--:|\n| 1 | 2 |")
 
-    assert '<table dir="auto">' in html
+    assert '<table dir="auto" tabindex="0">' in html
     assert '<td align="center">1</td>\n<td align="right">2</td>' in html
     assert "style" not in html
 

@@ -2,6 +2,7 @@
 
 import json
 
+import aiohttp
 import anthropic
 import httpx2
 
@@ -67,7 +68,7 @@ def from_exception(error: Exception, *, opened: bool) -> ClaudeError | None:
     if isinstance(error, anthropic.APIStatusError):
         return from_status(error)
     cause = error.__cause__ if isinstance(error, anthropic.APIConnectionError) else error
-    if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
+    if isinstance(cause, httpx2.PoolTimeout) or _never_connected(cause):
         return ClaudeError("unreachable", unbilled=True, again=True, why=type(cause).__name__)
     if isinstance(error, anthropic.APITimeoutError) or isinstance(cause, httpx2.TimeoutException):
         return ClaudeError("stalled" if opened else "timeout", why=type(cause).__name__)
@@ -76,6 +77,13 @@ def from_exception(error: Exception, *, opened: bool) -> ClaudeError | None:
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return ClaudeError("cut", why="unreadable frame")
     return None
+
+
+def _never_connected(error: BaseException | None) -> bool:
+    """The transport says ConnectError also of a connection that had carried a request; aiohttp knows better."""
+    return isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout) and isinstance(
+        error.__cause__, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError
+    )
 
 
 def _retry_after(error: anthropic.APIStatusError) -> float | None:

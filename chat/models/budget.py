@@ -61,7 +61,7 @@ class Budget(models.Model):
         if self.kind == self.Kind.POT:
             return f"the pot of {self.group}" if self.group_id else "the pot of everyone"
         if self.user_id:
-            return "a limit for this person"
+            return "a personal limit"
         return f"the limit for members of {self.group}" if self.group_id else "the limit for everyone"
 
 

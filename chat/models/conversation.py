@@ -86,8 +86,9 @@ class Conversation(models.Model):
         is_new = question._state.adding
         try:
             with transaction.atomic():
-                # Locks the row, so that two requests cannot both hang their question on the same leaf.
-                row = Conversation.objects.select_for_update().get(id=self.id)
+                # Locks the row, so that two requests cannot both hang their question on the same leaf; but not its key,
+                # since an admission that refers to it may hold the live turn, for which we may have to wait.
+                row = Conversation.objects.select_for_update(no_key=True).get(id=self.id)
                 reply = Message(conversation=self, role=Message.Role.ASSISTANT, parent=question)
                 if is_new:
                     question.parent_id = row.active_leaf_id

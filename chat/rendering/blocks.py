@@ -108,6 +108,8 @@ def _adapt(tokens: list[Token]) -> None:
         token.tag = HEADINGS.get(token.tag, token.tag)
         if token.level == 0 and token.nesting == 1:
             token.attrSet("dir", "auto")
+        if token.type == "table_open":
+            token.attrSet("tabindex", "0")  # a wide one scrolls, and the keyboard has to get there
         if style := token.attrs.pop("style", None):  # only table cells have one, to align them
             token.attrSet("align", str(style).removeprefix("text-align:"))
         if token.type == "inline" and index > 1 and tokens[index - 2].type == "list_item_open":

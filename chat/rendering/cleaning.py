@@ -15,9 +15,9 @@ _clean = nh3.Cleaner(
     tags=_DIRECTED | _CELLS | _PLAIN | {"a", "figure", "span"},
     attributes={"a": {"href"}, "ol": {"start"}},
     tag_attribute_values={
-        **{tag: {"dir": {"auto"}} for tag in _DIRECTED - {"pre"}},
+        **{tag: {"dir": {"auto"}} for tag in _DIRECTED - {"pre", "table"}},
         **{tag: {"align": {"left", "center", "right"}} for tag in _CELLS},
-        "pre": {"dir": {"auto"}, "tabindex": {"0"}},
+        **{tag: {"dir": {"auto"}, "tabindex": {"0"}} for tag in ("pre", "table")},
         "figure": {"dir": {"ltr"}},
     },
     allowed_classes={

@@ -46,6 +46,7 @@ DIRECTED = frozenset(("p", "ul", "blockquote", "table", "h3", "h4", "h5", "h6"))
 ALLOWED = {
     **dict.fromkeys(BARE, frozenset()),
     **dict.fromkeys(DIRECTED, frozenset({"dir"})),
+    "table": frozenset({"dir", "tabindex"}),
     **dict.fromkeys(("td", "th"), frozenset({"align"})),
     "a": {"href", "target", "rel"},
     "ol": {"dir", "start"},
