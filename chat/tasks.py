@@ -2,6 +2,7 @@
 
 from celery import shared_task
 from celery.signals import worker_ready
+from django.db import connection
 
 from chat import rendering, turns
 from chat.engine import engine
@@ -10,7 +11,10 @@ from chat.keeper import keeper
 
 @shared_task
 def run_turn(turn_id: str) -> None:
-    turns.run(turn_id)
+    try:
+        turns.run(turn_id)
+    finally:
+        connection.close()  # hundreds of threads would each keep one
 
 
 @worker_ready.connect

@@ -38,18 +38,26 @@ def run(turn_id) -> None:
     engine().show(run)
     try:
         with keeper().watching(run):
-            state = _carry(turn, run)
-        if state == Turn.State.DONE and turn.question.parent_id is None:
-            titles.write(turn.conversation_id)
+            state = _to_its_end(turn, run)
     except spend.Replaced:
         log.warning("replaced", turn=str(turn.id), attempt=turn.attempt)
+        return
+    finally:
+        engine().forget(run)
+    if state == Turn.State.DONE and turn.question.parent_id is None:
+        titles.write(turn.conversation_id)
+
+
+def _to_its_end(turn: Turn, run: Run) -> str:
+    """`_carry`; a fault of ours ends the turn too, and settles what had been sent."""
+    try:
+        return _carry(turn, run)
+    except spend.Replaced:
+        raise
     except Exception:
         log.exception("turn_failed", turn=str(turn.id))
         sent = UsageRecord.objects.filter(turn=turn, state=UsageRecord.State.SENT).first()
-        _finish(turn, run, Turn.State.FAILED, error="internal", record=sent, failure=ClaudeError("internal"))
-    finally:
-        engine().forget(run)
-        connection.close()  # hundreds of threads would each keep one
+        return _finish(turn, run, Turn.State.FAILED, error="internal", record=sent, failure=ClaudeError("internal"))
 
 
 def _carry(turn: Turn, run: Run) -> str:
