@@ -18,6 +18,7 @@ from django.conf import settings
 
 from chat import fragments, rendering
 from chat.claude import Answer, Claude, ClaudeError, Request
+from chat.desks import away
 from chat.streams import Entry, EntryId, Lost, Publisher, data_lines
 
 log = structlog.get_logger(__name__)
@@ -153,8 +154,9 @@ class Engine:
         return self.wait(self._carry(run, request, max_tokens))
 
     def wait(self, coroutine: Coroutine) -> Any:
-        """Run a coroutine in the loop and wait for its result."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        """Run a coroutine in the loop and wait for its result, away from the desk."""
+        with away():
+            return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def ask(self, call: Callable[[Claude], Coroutine]) -> Any:
         """One request beside the streams, with the client of the loop."""
@@ -194,7 +196,6 @@ class Engine:
             raise ClaudeError(run.why, request_id=answer.request_id) from None
         finally:
             run.detach()
-            run.take()
             run.blocks += answer.blocks
         return answer
 

@@ -5,6 +5,7 @@ from celery.signals import worker_ready
 from django.db import connection
 
 from chat import rendering, turns
+from chat.desks import at_a_desk
 from chat.engine import engine
 from chat.keeper import keeper
 
@@ -12,7 +13,8 @@ from chat.keeper import keeper
 @shared_task
 def run_turn(turn_id: str) -> None:
     try:
-        turns.run(turn_id)
+        with at_a_desk():
+            turns.run(turn_id)
     finally:
         connection.close()  # hundreds of threads would each keep one
 

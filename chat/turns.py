@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from chat import budgets, calls, catalogue, pricing, spend, streams, titles
 from chat.claude import ClaudeError, Request, bound_of, request_for
+from chat.desks import away
 from chat.engine import Run, engine
 from chat.keeper import keeper
 from chat.models import Conversation, Price, Turn, UsageRecord
@@ -132,7 +133,8 @@ def _wait_for_claude(run: Run, error: ClaudeError, tries: int) -> bool:
         return False
     run.say(f"Claude is busy, trying again ({tries + 1} of {TRIES})")
     connection.close()
-    return not run.stopping.wait(delay * random.uniform(1, 1.25))  # noqa: S311  jitter, not a secret
+    with away():
+        return not run.stopping.wait(delay * random.uniform(1, 1.25))  # noqa: S311  jitter, not a secret
 
 
 def _fail(turn: Turn, run: Run, record: UsageRecord, error: ClaudeError) -> str:
@@ -236,4 +238,5 @@ def _persist(write: Callable[[], None]) -> None:
             if time.monotonic() > patience:
                 raise
             log.warning("waiting_for_database")
-            time.sleep(0.5)
+            with away():
+                time.sleep(0.5)

@@ -26,6 +26,8 @@ class Handler(ASGIHandler):
         super(ASGIHandler, self).__init__()  # ASGIHandler's own would load the middleware in its async form
         self.load_middleware(is_async=False)
         self._threads = ThreadPoolExecutor(settings.WEB_THREADS, thread_name_prefix="web")
+        # Whoever wants to read must not queue behind those who wait to write.
+        self._handshakes = ThreadPoolExecutor(2, thread_name_prefix="handshake")
 
     async def handle(self, scope, receive, send) -> None:
         limited = _Limited(receive)
@@ -43,7 +45,8 @@ class Handler(ASGIHandler):
             else:
                 context = contextvars.copy_context()
                 loop = asyncio.get_running_loop()
-                response = await loop.run_in_executor(self._threads, context.run, self._respond, scope, request)
+                threads = self._handshakes if request.path.endswith("/stream/") else self._threads
+                response = await loop.run_in_executor(threads, context.run, self._respond, scope, request)
             await self.send_response(response, send)
             if response.streaming:
                 await sync_to_async(response.close, thread_sensitive=False)()
