@@ -43,15 +43,22 @@ def visible_tokens(model: str, answer: Answer | None, failure: ClaudeError | Non
         system="",
         wanted_tokens=0,
     )
+    tokens = counted(request)
+    return tokens if tokens is not None else len(text.encode())
+
+
+def counted(request: Request) -> int | None:
+    """Claude's own count of a request's tokens (free of charge), or None when it is not to be had."""
     try:
-        counted = engine().wait(engine().ask(lambda claude: claude.count(request)))
+        return engine().wait(engine().ask(lambda claude: claude.count(request)))
     except ClaudeError:
-        counted = None
-    return counted if counted is not None else len(text.encode())
+        return None
 
 
-def note(record: UsageRecord, *, error: str | None = None) -> None:
-    """One line per provider call; never a word of the text."""
+def note(record: UsageRecord, failure: ClaudeError | None = None) -> None:
+    """One line per provider call; never a word of the text. And an alarm where an administrator has to act."""
+    if failure and failure.alarm:
+        log.error("alarm", kind=failure.kind, why=str(failure), request_id=failure.request_id)
     log.info(
         "provider_call",
         purpose=record.purpose,
@@ -70,7 +77,7 @@ def note(record: UsageRecord, *, error: str | None = None) -> None:
         cost_nano=record.cost,
         confidence=record.confidence,
         request_id=record.request_id,
-        error=error,
+        error=failure.kind if failure else None,
     )
 
 

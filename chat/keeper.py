@@ -124,7 +124,7 @@ class Keeper:
         """What the sweeper would need to estimate the cost; again only when more time has passed unseen."""
         answer = cast(Answer, run.answer)
         hidden = round(1000 * answer.hidden_seconds())
-        if self._noted.get(run, -NOTE_MS) + NOTE_MS <= hidden or run not in self._noted:
+        if hidden >= self._noted.get(run, -NOTE_MS) + NOTE_MS:
             self._noted[run] = hidden
             UsageRecord.objects.filter(turn=run.turn_id, state=UsageRecord.State.SENT).update(
                 usage=answer.start_usage,

@@ -7,6 +7,7 @@ from django.db import connections
 
 from chat import catalogue, money, triggers
 from chat.models import Budget, Price
+from chat.pricing import KINDS
 
 LONG = "long_"
 
@@ -39,7 +40,7 @@ def ensure_a_limit() -> None:
 
 def _price(model: str):
     def price(row: dict) -> Price:
-        amounts = {name: money.nano(row[name]) for name in _AMOUNTS}
+        amounts = {name: money.nano(row[name]) for name in KINDS}
         for name, dollars in row.get("long", {}).items():
             amounts[LONG + name] = money.nano(dollars)
         return Price(
@@ -54,9 +55,6 @@ def _price(model: str):
         )
 
     return price
-
-
-_AMOUNTS = ("input", "output", "cache_write_5m", "cache_write_1h", "cache_read")
 
 
 def _percent(factor: str | None) -> int | None:

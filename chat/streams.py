@@ -1,6 +1,6 @@
 """The only door to Redis: live text, one stream per turn, and the worker's sign of life.
 
-Nothing here is the truth. Every function may fail with `Lost`; whoever calls goes on with the database.
+Nothing here is the truth. What has to answer may fail with `Lost`; whoever calls goes on with the database.
 
 An entry's id is `{attempt}-{number}`, and it is the SSE id too. Redis refuses an id below the last one, so a
 worker that was replaced cannot write into its successor's text. The first entry of an attempt brings everything
@@ -16,11 +16,14 @@ from typing import Any, NamedTuple, cast
 
 import redis
 import redis.asyncio
+import structlog
 from django.conf import settings
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
+
+log = structlog.get_logger(__name__)
 
 WHILE_RUNNING = 3600  # seconds that a stream is kept
 AFTERWARDS = 300
@@ -51,9 +54,12 @@ class EntryId(NamedTuple):
 
     @classmethod
     def read(cls, text: str) -> "EntryId":
-        """An id as a browser sends it back; anything else means "from the beginning"."""
+        """An id as a browser sends it back; anything else means "from the beginning".
+
+        Redis refuses a number above its largest, and one such id would end the XREAD that all readers share.
+        """
         match = re.fullmatch(r"(\d{1,9})-(\d{1,20})", text or "", re.ASCII)
-        return cls(int(match[1]), int(match[2])) if match else START
+        return cls(int(match[1]), int(match[2])) if match and int(match[2]) <= LAST_NUMBER else START
 
 
 START = EntryId(0, 0)
@@ -87,7 +93,10 @@ def data_lines(html: str) -> bytes:
 
 
 def end(turn_id, attempt: int) -> None:
-    """Tell the readers that the turn is over and the database has the answer. Raises Lost."""
+    """Tell the readers that the turn is over and the database has the answer.
+
+    Never fails: a page that does not hear it hears it from the database, within seconds.
+    """
     key = key_of(turn_id)
     try:
         pipe = _sync().pipeline(transaction=False)
@@ -96,8 +105,8 @@ def end(turn_id, attempt: int) -> None:
         pipe.execute()
     except ResponseError:
         pass  # it was said before, or a later attempt is writing
-    except (RedisError, OSError) as error:
-        raise Lost from error
+    except (RedisError, OSError):
+        log.warning("no_redis")
 
 
 def beat(seconds: int) -> None:

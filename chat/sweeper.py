@@ -83,7 +83,7 @@ def recover(turn: Turn) -> None:
         finished_at=Now(),
     )
     log.warning("interrupted", turn=str(row.id), attempt=row.attempt)
-    transaction.on_commit(lambda: _tell(row), robust=True)
+    transaction.on_commit(lambda: streams.end(row.id, row.attempt), robust=True)
 
 
 def settle_unseen(record: UsageRecord, turn: Turn | None = None) -> None:
@@ -106,10 +106,3 @@ def _orphans():
     deleted = Q(turn=None, sent_at__lt=Now() - timedelta(seconds=longest))
     ended = Q(purpose=UsageRecord.Purpose.REPLY, turn__isnull=False) & ~Q(turn__state=Turn.State.RUNNING)
     return UsageRecord.objects.filter(side_call | deleted | ended, state=UsageRecord.State.SENT)
-
-
-def _tell(turn: Turn) -> None:
-    try:
-        streams.end(turn.id, turn.attempt)
-    except streams.Lost:
-        log.warning("no_redis")

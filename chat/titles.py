@@ -45,14 +45,12 @@ def write(conversation_id) -> None:
     try:
         message = engine().wait(engine().ask(lambda claude: claude.complete(request, record.max_tokens)))
     except ClaudeError as error:
-        if error.alarm:
-            log.error("alarm", kind=error.kind, why=str(error), request_id=error.request_id)
         log.warning("no_title", conversation=str(conversation.id), why=str(error))
         if error.unbilled:
             spend.void(record, request_id=error.request_id)
         else:
             spend.settle(record, spend.estimate(record, {}, 0, LONGEST_SILENCE), exact=False)
-        calls.note(record, error=error.kind)
+        calls.note(record, error)
         return
     spend.settle(
         record,

@@ -8,7 +8,8 @@ BEGIN SELECT RAISE(ABORT, '{table} is written once'); END"""
 _POSTGRES_FUNCTION = """CREATE OR REPLACE FUNCTION tally_written_once() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION '% is written once', TG_TABLE_NAME USING ERRCODE = 'integrity_constraint_violation'; END $$"""
 
-_POSTGRES = "CREATE OR REPLACE TRIGGER {table}_keeps BEFORE UPDATE OR DELETE ON {table} {each}"
+_POSTGRES = """CREATE OR REPLACE TRIGGER {table}_keeps BEFORE UPDATE OR DELETE ON {table}
+FOR EACH ROW EXECUTE FUNCTION tally_written_once()"""
 
 
 def install(connection) -> None:
@@ -16,9 +17,8 @@ def install(connection) -> None:
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(_POSTGRES_FUNCTION)
-            each = "FOR EACH ROW EXECUTE FUNCTION tally_written_once()"
             for table in TABLES:
-                cursor.execute(_POSTGRES.format(table=table, each=each))
+                cursor.execute(_POSTGRES.format(table=table))
         else:
             for table in TABLES:
                 for verb in ("UPDATE", "DELETE"):

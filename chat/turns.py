@@ -79,11 +79,9 @@ def _carry(turn: Turn, run: Run) -> str:
         try:
             answer = engine().carry(run, request, record.max_tokens)
         except ClaudeError as error:
-            if error.alarm:
-                log.error("alarm", kind=error.kind, why=str(error), request_id=error.request_id)
             if error.unbilled and error.again and tries < TRIES and not run.stopping.is_set():
                 spend.void(record, request_id=error.request_id)
-                calls.note(record, error=error.kind)
+                calls.note(record, error)
                 if _wait_for_claude(run, error, tries):
                     tries += 1
                     continue
@@ -117,10 +115,7 @@ def _admit(turn: Turn, request: Request) -> UsageRecord:
         return spend.admit(call(bound))
     except spend.OverBudget:
         connection.close()
-        try:
-            counted = engine().wait(engine().ask(lambda claude: claude.count(request)))
-        except ClaudeError:
-            counted = None
+        counted = calls.counted(request)
         if counted is None or counted * COUNT_MARGIN + COUNT_EXTRA >= bound:
             raise
         return spend.admit(call(int(counted * COUNT_MARGIN) + COUNT_EXTRA))
@@ -197,11 +192,8 @@ def _finish(
     # After the commit: a new question locks the conversation first and the turn then.
     Conversation.objects.filter(id=turn.conversation_id).update(updated_at=timezone.now())
     if record:
-        calls.note(record, error=failure.kind if failure else None)
-    try:
-        streams.end(turn.id, turn.attempt)
-    except streams.Lost:
-        log.warning("no_redis")
+        calls.note(record, failure)
+    streams.end(turn.id, turn.attempt)
     return state
 
 

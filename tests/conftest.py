@@ -156,6 +156,19 @@ def limit():
 
 
 @pytest.fixture
+def limit_nano(limit):
+    """`limit_nano(alice, 7 * HELD)`: a limit to the nano-dollar."""
+
+    def limit_nano(person, amount: int, **fields) -> Budget:
+        budget = limit(person, "0", **fields)
+        budget.limit = amount
+        budget.save(update_fields=["limit"])
+        return budget
+
+    return limit_nano
+
+
+@pytest.fixture
 def site(transactional_db):
     """The product's address, served by uvicorn in a thread: `live_server` is WSGI and would hold back a stream."""
     from config.asgi import django_application, with_static_files

@@ -32,19 +32,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def limit_nano(limit):
-    """`limit_nano(alice, 7 * HELD)`: a limit to the nano-dollar."""
-
-    def limit_nano(person, amount: int, **fields) -> Budget:
-        budget = limit(person, "0", **fields)
-        budget.limit = amount
-        budget.save(update_fields=["limit"])
-        return budget
-
-    return limit_nano
-
-
-@pytest.fixture
 def clock(monkeypatch):
     """`clock(moment)`: from now on the database's clock says that moment to `spend`."""
     found = spend.current_price

@@ -31,19 +31,6 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def limit_nano(limit):
-    """`limit_nano(alice, 7 * HELD)`: a limit to the nano-dollar."""
-
-    def limit_nano(person, amount: int, **fields) -> Budget:
-        budget = limit(person, "0", **fields)
-        budget.limit = amount
-        budget.save(update_fields=["limit"])
-        return budget
-
-    return limit_nano
-
-
-@pytest.fixture
 def price():
     """`price("a-model", input="0")`: a price of one dollar a million for everything else."""
 

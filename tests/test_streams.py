@@ -1,6 +1,7 @@
 """Live text: what a reader gets, whenever they come, whatever Redis forgets."""
 
 import re
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -8,6 +9,7 @@ from django.conf import settings
 
 from chat import rendering
 from chat.models import Turn
+from chat.streams import START, EntryId
 from tests.conftest import over, wait_until
 from tests.sse import Event, Reader
 
@@ -165,4 +167,15 @@ def test_thirty_readers_need_no_more_connections_to_redis(begin, follow):
         read(reader, Page(), events=1)
 
     assert len(client.client_list()) <= before + 5
+    over(turn)
+
+
+@pytest.mark.parametrize("after", ["", "1", "1-x", "-1-1", "1-99999999999999999999", "9999999999-1", "1-1\n", "١-١"])
+def test_an_id_that_redis_would_refuse_means_from_the_beginning(after, begin, follow):
+    turn, page = begin(), Page()
+
+    read(follow(turn, after=quote(after)), page)
+
+    assert EntryId.read(after) == START
+    assert page.shows_a_beginning()
     over(turn)

@@ -1,8 +1,11 @@
 """A turn from Send to the end, through the page, a real Celery worker, the real SDK and the sandbox over HTTP."""
 
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from django.db import connection
 
 from chat import doorbell, pricing, spend
 from chat.claude import bound_of, request_for
@@ -38,6 +41,26 @@ def test_a_double_submit_is_one_turn_and_one_call(send, sandbox, conversation):
     over(Turn.objects.get())
     assert conversation.messages.count() == 2
     assert len([r for r in sandbox.requests if r["body"]["max_tokens"] > 1000]) == 1
+
+
+def test_a_first_question_sent_six_times_at_the_same_instant_is_one_conversation(browse, alice):
+    fields = {"text": "Hello", "client_id": uuid.uuid4()}
+    clients = [browse(alice) for _ in range(6)]
+    together = threading.Barrier(len(clients))
+
+    def press(client):
+        try:
+            together.wait(10)
+            return client.post("/conversations/", fields)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(clients)) as pool:
+        responses = list(pool.map(press, clients))
+
+    turn = over(Turn.objects.get())
+    assert {response.url for response in responses} == {f"/conversations/{turn.conversation_id}/"}
+    assert alice.conversations.count() == 1
 
 
 def test_the_whole_branch_is_sent_each_time_with_caching(ask, sandbox):

@@ -3,8 +3,7 @@ from django.db.models import Q
 
 from chat.ids import uuid7
 from chat.money import MoneyField
-
-KINDS_OF_TOKENS = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
+from chat.pricing import KINDS
 
 
 class WriteOnce(Exception):
@@ -67,14 +66,14 @@ class Price(WriteOnceModel):
     @property
     def is_usable(self) -> bool:
         """No price, zero or negative: a call would be free or would give money back."""
-        amounts = [getattr(self, kind) for kind in KINDS_OF_TOKENS]
+        amounts = [getattr(self, kind) for kind in KINDS]
         if self.long_above is not None:
-            amounts += [getattr(self, f"long_{kind}") for kind in KINDS_OF_TOKENS]
+            amounts += [getattr(self, f"long_{kind}") for kind in KINDS]
         return all(amount is not None and amount > 0 for amount in amounts) and self.search >= 0
 
     def numbers(self) -> dict:
         """What the row says, to be copied into the records that it priced."""
-        names = [*KINDS_OF_TOKENS, *(f"long_{kind}" for kind in KINDS_OF_TOKENS)]
+        names = [*KINDS, *(f"long_{kind}" for kind in KINDS)]
         names += ["long_above", "fast_percent", "us_percent", "search"]
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 

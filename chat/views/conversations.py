@@ -34,16 +34,10 @@ def conversation_list(request: SignedInRequest) -> HttpResponse:
     form = ComposerForm(request.POST)
     if not form.is_valid():
         return refuse(request, None, form.first_error, 422)
-    client_id = form.cleaned_data["client_id"] or uuid.uuid4()
-    sent_before = request.user.turns.filter(client_id=client_id).select_related("conversation").first()
-    with transaction.atomic():
-        conversation = (
-            sent_before.conversation if sent_before else request.user.conversations.create(model=catalogue.default().id)
-        )
-        try:
-            turn = _start(conversation, form, client_id)
-        except ClientIdReused:
-            return refuse(request, None, REUSED, 409)
+    try:
+        turn = _begin(request, form, form.cleaned_data["client_id"] or uuid.uuid4())
+    except ClientIdReused:
+        return refuse(request, None, REUSED, 409)
     if request.htmx:
         # A redirect would be followed by fetch, and its page swapped into this one.
         return HttpResponse(headers={"HX-Redirect": turn.conversation.get_absolute_url()})
@@ -127,6 +121,23 @@ def refuse(request: SignedInRequest, conversation: Conversation | None, words: s
         return render(request, "chat/conversation.html#refused", {"composer": {"error": words}}, status=status)
     page = _page(request, conversation, text=request.POST.get("text", ""), error=words)
     return render(request, "chat/conversation.html", page, status=status)
+
+
+def _begin(request: SignedInRequest, form: ComposerForm, client_id: uuid.UUID) -> Turn:
+    """A conversation with its first turn, both or none; or the turn that was begun with this client_id before."""
+
+    def sent_before() -> Turn | None:
+        return request.user.turns.filter(client_id=client_id).select_related("conversation").first()
+
+    if (sent := sent_before()) is None:
+        try:
+            with transaction.atomic():
+                return _start(request.user.conversations.create(model=catalogue.default().id), form, client_id)
+        except ClientIdReused:
+            # The other click of a double one was faster. Ours is rolled back, its conversation with it.
+            if (sent := sent_before()) is None:
+                raise
+    return _start(sent.conversation, form, client_id)
 
 
 def _start(conversation: Conversation, form: ComposerForm, client_id: uuid.UUID) -> Turn:

@@ -1,6 +1,5 @@
 import json
 import uuid
-from contextlib import suppress
 
 from django.contrib.auth import get_user
 from django.contrib.auth.decorators import login_required
@@ -48,8 +47,7 @@ def turn_stop(request: SignedInRequest, turn_id: uuid.UUID) -> HttpResponse:
     """Stop, at whatever moment. A queued turn ends here; a running one is told, and its worker ends it."""
     turn = get_object_or_404(request.user.turns.select_related("conversation"), id=turn_id)
     if Turn.objects.filter(id=turn.id).stop():
-        with suppress(streams.Lost):  # then the page hears it from the database, within seconds
-            streams.end(turn.id, turn.attempt)
+        streams.end(turn.id, turn.attempt)
     return HttpResponse(status=204) if request.htmx else redirect(turn.conversation)
 
 
