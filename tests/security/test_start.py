@@ -23,6 +23,8 @@ SOUND = {
     "REDIS_URL": "redis://127.0.0.1:1/0",
     "ANTHROPIC_BASE_URL": "",
     "EMAIL_URL": "smtp://mail.example",
+    # Collected by the session; a fresh clone has no var/static.
+    "STATIC_ROOT": str(settings.STATIC_ROOT),
 }
 WRONG = {
     "SECRET_KEY": [""],
