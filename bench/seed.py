@@ -93,7 +93,7 @@ def thread(messages: int) -> dict:
                 held=0,
                 state=UsageRecord.State.SETTLED,
                 stop_reason="end_turn",
-                sent_at=now,
+                admitted_at=now,
                 settled_at=timezone.now(),
             )
         )
@@ -106,7 +106,7 @@ def thread(messages: int) -> dict:
 
 def purse(person: int, calls: int) -> dict:
     """Give a person money for so many calls like their last one, beside what they have spent."""
-    held = UsageRecord.objects.filter(user=person, purpose=UsageRecord.Purpose.REPLY).latest("sent_at").held
+    held = UsageRecord.objects.filter(user=person, purpose=UsageRecord.Purpose.REPLY).latest("admitted_at").held
     period = BudgetPeriod.objects.get(account=f"user:{person}")
     limit = period.spent + calls * held
     Budget.objects.create(user_id=person, limit=limit)

@@ -31,7 +31,7 @@ def _people():
     """What the pages add up from calls is what a person's period says; calls count from when they were admitted."""
     personal = BudgetPeriod.objects.filter(account__startswith="user:")
     for start, end in set(personal.values_list("start", "end")):
-        calls = UsageRecord.objects.filter(sent_at__gte=start, sent_at__lt=end).order_by()
+        calls = UsageRecord.objects.filter(admitted_at__gte=start, admitted_at__lt=end).order_by()
         costs = {f"user:{user}": cost for user, cost in calls.values_list("user").annotate(Sum("cost"))}
         known = {f"user:{user}" for user in User.objects.values_list("id", flat=True)}
         for period in personal.filter(start=start, end=end, account__in=known):

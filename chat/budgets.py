@@ -231,7 +231,7 @@ def _sums_before_opening(accounts: list[Account]) -> dict[Account, tuple[int, in
     people = [account for account in accounts if account.is_personal]
     for start, end in {(account.start, account.end) for account in people}:
         mine = [account for account in people if (account.start, account.end) == (start, end)]
-        records = UsageRecord.objects.filter(sent_at__gte=start, sent_at__lt=end)
+        records = UsageRecord.objects.filter(admitted_at__gte=start, admitted_at__lt=end)
         if len(mine) < 100:
             records = records.filter(user__in=[int(account.key.removeprefix("user:")) for account in mine])
         rows = records.order_by().values("user").annotate(spent=Sum("cost"), holds=held)
@@ -246,13 +246,13 @@ def _sums_before_opening(accounts: list[Account]) -> dict[Account, tuple[int, in
 
 def periods_with(record: UsageRecord) -> Iterable[BudgetPeriod]:
     """The periods in whose sums a call is, also those that were opened after it."""
-    periods = BudgetPeriod.objects.filter(start__lte=record.sent_at, end__gt=record.sent_at)
+    periods = BudgetPeriod.objects.filter(start__lte=record.admitted_at, end__gt=record.admitted_at)
     teams = {record.group_id, *(groups_of(record.user_id) if record.user_id else [])}
     return periods.filter(account__in=[EVERYONE, f"user:{record.user_id}", *(f"group:{team}" for team in teams)])
 
 
 def _records_of(account: Account):
-    records = UsageRecord.objects.filter(sent_at__gte=account.start, sent_at__lt=account.end)
+    records = UsageRecord.objects.filter(admitted_at__gte=account.start, admitted_at__lt=account.end)
     kind, _, number = account.key.partition(":")
     if kind == "user":
         return records.filter(user=int(number))

@@ -16,7 +16,7 @@ ESTIMATED = Coalesce(Sum("cost", filter=Q(confidence=UsageRecord.Confidence.ESTI
 
 def spent_between(start: datetime, end: datetime) -> QuerySet[UsageRecord]:
     """The settled calls admitted in a period: spend belongs to the moment of admission."""
-    return UsageRecord.objects.filter(state=UsageRecord.State.SETTLED, sent_at__gte=start, sent_at__lt=end)
+    return UsageRecord.objects.filter(state=UsageRecord.State.SETTLED, admitted_at__gte=start, admitted_at__lt=end)
 
 
 def totals(records: QuerySet[UsageRecord]) -> dict:

@@ -109,7 +109,7 @@ def items(messages: list[Message], turns: dict[object, Turn] | None = None) -> l
             known.reply = replies[known.reply_id]
     records: dict[object, list[UsageRecord]] = {}
     over = [known for known in turns.values() if not known.is_live]
-    for record in UsageRecord.objects.filter(turn__in=over).order_by("sent_at") if over else ():
+    for record in UsageRecord.objects.filter(turn__in=over).order_by("admitted_at") if over else ():
         records.setdefault(record.turn_id, []).append(record)
     return [
         Item(message, TurnOnPage(turn, records.get(turn.id, [])) if (turn := turns.get(message.id)) else None)

@@ -128,7 +128,7 @@ def test_a_first_event_that_says_overloaded_is_asked_again_and_billed_once(ask, 
 
     assert page(turn).text == "Forty-two."
     assert posts(sandbox) == 2
-    assert [r.state for r in turn.usage_records.order_by("sent_at")] == ["void", "settled"]
+    assert [r.state for r in turn.usage_records.order_by("admitted_at")] == ["void", "settled"]
     assert sum(r.cost for r in turn.usage_records.all()) == billed(sandbox, turn)
 
 

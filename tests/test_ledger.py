@@ -133,7 +133,7 @@ def test_an_estimate_that_was_corrected_above_its_hold_is_no_problem(alice, ada)
 
 def test_the_audit_finds_a_call_that_was_moved_into_another_month(books):
     with undone():
-        _records(state="settled").update(sent_at=paris(2026, 1, 5))
+        _records(state="settled").update(admitted_at=paris(2026, 1, 5))
 
         assert audit.problems() != []
 

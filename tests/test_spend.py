@@ -308,7 +308,7 @@ def test_settling_charges_the_cost_and_releases_the_hold(alice):
     record.refresh_from_db()
     assert (record.state, record.cost, record.confidence) == ("settled", COST, "exact")
     assert (record.input_tokens, record.output_tokens, record.stop_reason) == (50, 200, "end_turn")
-    assert record.settled_at >= record.sent_at
+    assert record.settled_at >= record.admitted_at
     assert {(entry.kind, entry.amount) for entry in record.entries.all()} == {
         ("hold", HELD),
         ("release", -HELD),

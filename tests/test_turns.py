@@ -122,7 +122,7 @@ def test_a_busy_claude_is_asked_again_and_billed_once(ask, sandbox):
     turn = ask("Hello")
 
     assert turn.state == Turn.State.DONE
-    assert [r.state for r in turn.usage_records.order_by("sent_at")] == ["void", "void", "settled"]
+    assert [r.state for r in turn.usage_records.order_by("admitted_at")] == ["void", "void", "settled"]
     assert sum(r.cost for r in turn.usage_records.all()) == sandbox.invoice[0].cost_nanos
 
 

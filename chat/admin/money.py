@@ -94,7 +94,7 @@ class BudgetPeriodAdmin(ReadOnly):
 @admin.register(UsageRecord)
 class UsageRecordAdmin(ReadOnly):
     list_display = [
-        "sent_at",
+        "admitted_at",
         "user",
         "purpose",
         "model",
@@ -107,7 +107,7 @@ class UsageRecordAdmin(ReadOnly):
     list_select_related = ["user"]
     search_fields = ["request_id", "message_id", "user__username"]
     exclude = ["conversation", "turn"]
-    date_hierarchy = "sent_at"
+    date_hierarchy = "admitted_at"
 
 
 @admin.register(LedgerEntry)

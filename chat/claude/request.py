@@ -116,7 +116,7 @@ def _counted_before(turn: Turn) -> int:
             state=UsageRecord.State.SETTLED,
             confidence=UsageRecord.Confidence.EXACT,
         )
-        .order_by("-sent_at")
+        .order_by("-admitted_at")
         .first()
     )
     if record is None or not catalogue.find(record.model).counts_like(catalogue.find(turn.model)):

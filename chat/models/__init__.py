@@ -1,7 +1,8 @@
 """The nouns, one file each."""
 
+from chat.models.alarm import Alarm, PeriodicTask
 from chat.models.attachment import Attachment
-from chat.models.budget import Budget, BudgetPeriod, BudgetRequest
+from chat.models.budget import Budget, BudgetPeriod, BudgetRequest, BudgetWarning
 from chat.models.conversation import Conversation
 from chat.models.message import Message
 from chat.models.spend import LedgerEntry, Price, UsageRecord
@@ -9,13 +10,16 @@ from chat.models.turn import Turn
 from chat.models.user import User
 
 __all__ = [
+    "Alarm",
     "Attachment",
     "Budget",
     "BudgetPeriod",
     "BudgetRequest",
+    "BudgetWarning",
     "Conversation",
     "LedgerEntry",
     "Message",
+    "PeriodicTask",
     "Price",
     "Turn",
     "UsageRecord",

@@ -69,8 +69,9 @@ class BudgetPeriod(models.Model):
     """What one account spent and holds in one period: the row that every call has to fit into.
 
     It belongs to the account (a person, a team, everyone), not to a Budget row, so that a limit changed
-    in mid-month does not start at zero again. The limit is copied in at each admission; NULL only counts.
-    Only chat/spend.py writes here, and chat/budgets.py when it opens a period.
+    in mid-month does not start at zero again. The limits are copied in at each admission: `limit` stops calls,
+    `warn_limit` only warns, NULL only counts. Only chat/spend.py writes here, and chat/budgets.py when it opens
+    a period.
     """
 
     account = models.CharField(max_length=40, help_text="user:7, group:3 or everyone; no name in it.")
@@ -78,6 +79,7 @@ class BudgetPeriod(models.Model):
     start = models.DateTimeField()
     end = models.DateTimeField()
     limit = MoneyField(null=True)
+    warn_limit = MoneyField(null=True)
     spent = MoneyField(default=0)
     held = MoneyField(default=0)
 
@@ -88,6 +90,7 @@ class BudgetPeriod(models.Model):
             models.CheckConstraint(condition=Q(held__gte=0), name="budget_period_held_not_negative"),
             models.CheckConstraint(condition=Q(end__gt=F("start")), name="budget_period_ends_after_start"),
         ]
+        indexes = [models.Index(fields=["end"], name="budget_period_by_end")]
 
     def __str__(self) -> str:
         return f"{self.account}, {self.period} from {self.start:%Y-%m-%d}"
@@ -98,25 +101,59 @@ class BudgetPeriod(models.Model):
         return None if self.limit is None else max(0, self.limit - self.spent - self.held)
 
 
+class BudgetWarning(models.Model):
+    """An account has used 80 or 100 per cent of a limit. Once per period: the row is what makes it once.
+
+    The sweeper writes it and sends the mail; the chat shows it until it is dismissed.
+    """
+
+    period = models.ForeignKey(BudgetPeriod, models.PROTECT, related_name="warnings")
+    mode = models.CharField(max_length=10, choices=Budget.Mode)
+    percent = models.PositiveSmallIntegerField()
+    limit = MoneyField()
+    spent = MoneyField(help_text="When it was noticed.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    mailed_at = models.DateTimeField(null=True, blank=True)
+    dismissed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["period", "mode", "percent"], name="budget_warning_once")]
+
+    def __str__(self) -> str:
+        return f"{self.period}: {self.percent} % used"
+
+
 class BudgetRequest(models.Model):
-    """Somebody asks for more."""
+    """Somebody asks for more. Granted, it is a Budget with an end date, which is named here."""
 
     class State(models.TextChoices):
-        OPEN = "open"
-        GRANTED = "granted"
-        DECLINED = "declined"
+        OPEN = "open", "Waiting for an answer"
+        GRANTED = "granted", "Granted"
+        DECLINED = "declined", "Declined"
+        WITHDRAWN = "withdrawn", "Taken back"
 
     user = models.ForeignKey("chat.User", models.CASCADE, related_name="budget_requests")
+    account = models.CharField(max_length=40, help_text="The one that was in the way: user:7, group:3 or everyone.")
+    period = models.CharField(max_length=10, choices=Period, default=Period.MONTH)
     amount = MoneyField(help_text="Dollars on top of the limit.")
-    reason = models.TextField()
-    until = models.DateField()
+    reason = models.TextField(max_length=1_000)
+    until = models.DateField(help_text="The last day on which it holds.")
     state = models.CharField(max_length=10, choices=State, default=State.OPEN)
     decided_by = models.ForeignKey("chat.User", models.SET_NULL, null=True, blank=True, related_name="+")
     decided_at = models.DateTimeField(null=True, blank=True)
+    budget = models.ForeignKey(Budget, models.SET_NULL, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
+    asked_mailed_at = models.DateTimeField(null=True, blank=True)
+    decision_mailed_at = models.DateTimeField(null=True, blank=True)
+    dismissed_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        constraints = [models.CheckConstraint(condition=Q(amount__gt=0), name="budget_request_above_zero")]
+        constraints = [
+            models.CheckConstraint(condition=Q(amount__gt=0), name="budget_request_above_zero"),
+            models.UniqueConstraint(
+                fields=["user"], condition=Q(state="open"), name="budget_request_one_open_per_person"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.user} asks for {spoken(self.amount)}"

@@ -32,6 +32,7 @@ class Conversation(models.Model):
     system_prompt = models.TextField(blank=True)
     model = models.CharField(max_length=100)
     effort = models.CharField(max_length=10, choices=Effort, default=Effort.BALANCED)
+    max_searches = models.PositiveSmallIntegerField(default=0, help_text="Web searches that one answer may make.")
     pinned = models.BooleanField(default=False)
     archived = models.BooleanField(default=False)
     active_leaf = models.ForeignKey("chat.Message", models.SET_NULL, null=True, blank=True, related_name="+")

@@ -79,7 +79,10 @@ class Price(WriteOnceModel):
 
 
 class UsageRecord(models.Model):
-    """One row per provider call, made before the POST. Only chat/spend.py writes here."""
+    """One row per provider call, made before the POST. Only chat/spend.py writes here.
+
+    HELD: the money is put aside and nothing is sent yet. Spend belongs to the period of `admitted_at`.
+    """
 
     class Purpose(models.TextChoices):
         REPLY = "reply", "Answer"
@@ -87,9 +90,19 @@ class UsageRecord(models.Model):
         SUMMARY = "summary", "Summary"
 
     class State(models.TextChoices):
+        HELD = "held", "Waiting"
         SENT = "sent", "Running"
         SETTLED = "settled", "Settled"
         VOID = "void", "Not billed"
+
+    OPEN = (State.HELD, State.SENT)
+
+    class Unusual(models.TextChoices):
+        """Why somebody should look at a call. The first that is true."""
+
+        DEAR = "dear", "Above the ceiling in dollars"
+        LONG = "long", "Above the ceiling in tokens"
+        FAR = "far", "Far above the person's usual"
 
     class Confidence(models.TextChoices):
         EXACT = "exact"
@@ -117,6 +130,9 @@ class UsageRecord(models.Model):
     output_tokens = models.PositiveIntegerField(default=0)
     thinking_tokens = models.PositiveIntegerField(default=0, help_text="Part of the output.")
     searches = models.PositiveIntegerField(default=0)
+    unknown_tokens = models.PositiveIntegerField(
+        default=0, help_text="Of kinds that no price names: billed at the dearest rate, and an alarm."
+    )
     usage = models.JSONField(default=dict, help_text="As the provider reported it, unknown fields included.")
     stop_reason = models.CharField(max_length=60, blank=True)
     request_id = models.CharField(max_length=100, blank=True)
@@ -129,8 +145,10 @@ class UsageRecord(models.Model):
     held = MoneyField()
     cost = MoneyField(default=0)
     confidence = models.CharField(max_length=10, choices=Confidence, default=Confidence.EXACT)
+    unusual = models.CharField(max_length=10, choices=Unusual, blank=True)
     state = models.CharField(max_length=10, choices=State, default=State.SENT)
-    sent_at = models.DateTimeField(help_text="By the database's clock.")
+    admitted_at = models.DateTimeField(help_text="By the database's clock, as the others.")
+    sent_at = models.DateTimeField(null=True, blank=True)
     settled_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
@@ -139,7 +157,9 @@ class UsageRecord(models.Model):
             models.CheckConstraint(condition=Q(cost__gte=0), name="usage_cost_not_negative"),
             models.CheckConstraint(condition=~Q(state="void") | Q(cost=0), name="usage_void_costs_nothing"),
             models.UniqueConstraint(
-                fields=["turn"], condition=Q(state="sent", purpose="reply"), name="usage_one_open_per_turn"
+                fields=["turn"],
+                condition=Q(state__in=["held", "sent"], purpose="reply"),
+                name="usage_one_open_per_turn",
             ),
             models.UniqueConstraint(
                 fields=["conversation"],
@@ -148,9 +168,10 @@ class UsageRecord(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["user", "sent_at"], name="usage_by_user"),
-            models.Index(fields=["sent_at"], name="usage_by_time"),
-            models.Index(fields=["sent_at"], condition=Q(state="sent"), name="usage_open"),
+            models.Index(fields=["user", "admitted_at"], name="usage_by_user"),
+            models.Index(fields=["admitted_at"], name="usage_by_time"),
+            models.Index(fields=["admitted_at"], condition=~Q(unusual=""), name="usage_unusual"),
+            models.Index(fields=["admitted_at"], condition=Q(state__in=["held", "sent"]), name="usage_open"),
         ]
 
     def __str__(self) -> str:

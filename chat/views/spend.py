@@ -29,7 +29,7 @@ def own_spend(request: SignedInRequest) -> HttpResponse:
         "by_conversation": [
             _conversation(row) for row in reports.by(month, "conversation", "conversation__title")[:20]
         ],
-        "recent": [_call(record) for record in request.user.usage_records.order_by("-sent_at")[:50]],
+        "recent": [_call(record) for record in request.user.usage_records.order_by("-admitted_at")[:50]],
     }
     return render(request, "chat/spend.html", context)
 
@@ -43,7 +43,7 @@ def _conversation(row: dict) -> dict:
 
 def _call(record: UsageRecord) -> dict:
     return {
-        "created_at": record.sent_at,
+        "created_at": record.admitted_at,
         "purpose_words": record.get_purpose_display(),
         "model_name": catalogue.find(record.model).name,
         "tokens_in": record.prompt_tokens,
