@@ -79,6 +79,8 @@ def supervised(tmp_path):
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "ANTHROPIC_API_KEY": "sk-100%"},
         stdout=subprocess.PIPE,
         text=True,
+        # Under nohup the tests ignore it, and a child would inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     yield process
     process.terminate()
