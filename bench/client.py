@@ -25,6 +25,7 @@ from bench.stand import FIRST, KEY, LOOPBACK, Stand
 
 STREAM = re.compile(rb'hx-sse:connect="([^"]+)"')
 STAMP = re.compile(rb"(\d+)@(\d+);")
+REFUSED = b'data-status="failed"'
 LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 CSRF = "b" * 32
 PATIENCE_SECONDS = 90
@@ -132,6 +133,9 @@ class Tally:
             try:
                 page = await connection.ask(self._send(person, text), _is_complete)
                 stream = STREAM.search(page)
+                if REFUSED in page:
+                    answer.body = page
+                    return answer
                 if not page.startswith(b"HTTP/1.1 200") or stream is None:
                     raise ConnectionError(page[:200].decode(errors="replace"))
                 path = html.unescape(stream[1].decode())

@@ -198,7 +198,7 @@ def burst(bench: Bench) -> list[Row]:
     paid = _invoice(stand)[paid_before:]
     over = max(0, sum(line["cost_nanos"] for line in paid) - purse["limit_nanos"] + purse["spent_nanos"])
     books = stand.seed("books", person=person.id)
-    refused = [answer for answer in answers if b'data-status="failed"' in answer.body]
+    refused = [answer for answer in answers if client.REFUSED in answer.body]
     replies = [line for line in paid if line["output_tokens"] > 1000]
     wrong = "; ".join(books["problems"])
     if len(replies) != 2 or len(refused) != count - 2:

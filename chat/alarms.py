@@ -9,9 +9,24 @@ from chat.models import Alarm
 
 log = structlog.get_logger(__name__)
 
+# What each means and what to do is in docs/operations.md.
+KINDS = (
+    "no_key",
+    "no_price",
+    "provider_auth",
+    "provider_budget",
+    "unknown_model",
+    "model_retiring",
+    "bad_request",
+    "unknown_usage",
+    "above_hold",
+    "drift",
+    "not_reconciled",
+)
+
 
 def sound(kind: str, words: str, *, subject: str = "", **ids) -> None:
-    """Raise an alarm, or count it once more if it is open already. Never fails its caller.
+    """Raise an alarm of one of KINDS, or count it once more if it is open already. Never fails its caller.
 
     `words` say what happened and what to do, `ids` go only into the log; neither ever holds a person's text.
     """

@@ -3,6 +3,7 @@
 from django.db.models import Count, F, Q, Sum
 from django.db.models.functions import Coalesce
 
+from chat import pricing, spend
 from chat.models import BudgetPeriod, LedgerEntry, Turn, UsageRecord, User
 from chat.money import spoken
 
@@ -12,7 +13,7 @@ HELD = Q(entries__kind__in=["hold", "release"])
 
 def problems() -> list[str]:
     """What is wrong with the books, a sentence each; empty when everything adds up."""
-    return [*_periods(), *_people(), *_records(), *_open_calls()]
+    return [*_periods(), *_people(), *_records(), *_exact_costs(), *_open_calls()]
 
 
 def _periods():
@@ -53,7 +54,7 @@ def _records():
             releases=Count("id", filter=Q(kind="release")),
         )
     )
-    running = Q(record__state=UsageRecord.State.SENT)
+    running = Q(record__state__in=UsageRecord.OPEN)
     right = running & Q(held=F("record__held"), spent=0, releases=0)
     right |= ~running & Q(held=0, spent=F("record__cost"), releases=1)
     for row in sums.exclude(right):
@@ -65,7 +66,19 @@ def _records():
         yield f"Call {record.id} is an estimate above its hold."
 
 
+def _exact_costs():
+    """What was charged as exact is what the provider reported, at the prices that the call keeps."""
+    exact = UsageRecord.objects.filter(
+        state=UsageRecord.State.SETTLED, confidence=UsageRecord.Confidence.EXACT
+    ).exclude(Q(usage={}) | Q(stop_reason="refusal", cost=0) | Q(entries__kind="adjust"))
+    for record in exact.only("usage", "terms", "input_bound", "price_numbers", "cost").iterator():
+        due = pricing.cost(record.price_numbers, spend.usage_of(record, record.usage))
+        if record.cost != due:
+            yield f"Call {record.id} cost {spoken(record.cost)}, but its tokens come to {spoken(due)}."
+
+
 def _open_calls():
-    open_replies = UsageRecord.objects.filter(state=UsageRecord.State.SENT, purpose=UsageRecord.Purpose.REPLY)
-    for record in open_replies.exclude(turn=None).exclude(turn__state=Turn.State.RUNNING):
+    replies = UsageRecord.objects.filter(purpose=UsageRecord.Purpose.REPLY).exclude(turn=None)
+    sent = replies.filter(state=UsageRecord.State.SENT).exclude(turn__state=Turn.State.RUNNING)
+    for record in [*sent, *replies.filter(state=UsageRecord.State.HELD).exclude(turn__state__in=Turn.LIVE)]:
         yield f"Call {record.id} holds money, but its turn is over."

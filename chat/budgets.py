@@ -1,7 +1,7 @@
 """Which limits hold for a person now, and how they stand."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -20,7 +20,7 @@ ADMISSIONS = 7_345_211
 
 @dataclass(frozen=True)
 class Account:
-    """One row that a call has to fit into. `limit` in nano-dollars; None only counts."""
+    """One row that a call is counted in. Nano-dollars: `limit` stops it, `warn_limit` only warns, None does neither."""
 
     key: str
     period: str
@@ -28,6 +28,7 @@ class Account:
     end: datetime
     limit: int | None
     source: str
+    warn_limit: int | None = None
 
     @property
     def is_personal(self) -> bool:
@@ -47,13 +48,18 @@ class Standing:
         return self.account.limit
 
     @property
+    def warn_limit(self) -> int | None:
+        return self.account.warn_limit
+
+    @property
     def left(self) -> int:
         return max(0, (self.limit or 0) - self.spent - self.held)
 
     @property
     def percent_used(self) -> int:
-        """Rounded down, so that 100 means all of it."""
-        return min(999, 100 * self.spent // self.limit) if self.limit else 100
+        """Of the limit that stops, else of the one that warns. Rounded down, so that 100 means all of it."""
+        limit = self.warn_limit if self.limit is None else self.limit
+        return min(999, 100 * self.spent // limit) if limit else 100
 
     @property
     def source_words(self) -> str:
@@ -111,12 +117,12 @@ def open_period(account: Account) -> BudgetPeriod:
         account=account.key,
         period=account.period,
         start=account.start,
-        defaults={"end": account.end, "limit": account.limit},
+        defaults={"end": account.end, "limit": account.limit, "warn_limit": account.warn_limit},
     )
     if not created:
         return period
     records = _records_of(account)
-    running = list(records.filter(state=UsageRecord.State.SENT).order_by("id").select_for_update(of=("self",)))
+    running = list(records.filter(state__in=UsageRecord.OPEN).order_by("id").select_for_update(of=("self",)))
     spent = records.filter(state=UsageRecord.State.SETTLED).aggregate(sum=Sum("cost"))["sum"] or 0
     entries = [
         LedgerEntry(
@@ -195,17 +201,24 @@ def _for(user_id: int, groups: list[int]) -> Q:
 def _applying(in_force: Iterable[Budget], user_id: int, at: datetime) -> list[Account]:
     in_force = list(in_force)
     personal = [b for b in in_force if b.kind == Budget.Kind.PERSONAL and not b.set_by_self]
-    applying = [max(personal, key=_precedence)] if personal else []
-    applying += [b for b in in_force if b.kind == Budget.Kind.POT or b.set_by_self]
+    pots = [b for b in in_force if b.kind == Budget.Kind.POT]
+    applying = [max(personal, key=precedence)] if personal else []
+    applying += [b for b in in_force if b.set_by_self] + [b for b in pots if not _gives_way(b, pots)]
     accounts: dict[tuple[str, str], Account] = {}
     for budget in applying:
         account = _account(budget, user_id, at)
         known = accounts.get((account.key, account.period))
-        accounts[account.key, account.period] = account if known is None else _stricter(known, account)
+        accounts[account.key, account.period] = account if known is None else _both(known, account)
     if not personal:
         start, end = window("month", at)
         accounts[f"user:{user_id}", "month"] = Account(f"user:{user_id}", "month", start, end, 0, "no limit is set")
     return sorted(accounts.values(), key=lambda account: (account.key, account.period))
+
+
+def _gives_way(pot: Budget, pots: list[Budget]) -> bool:
+    """A pot with an end date, the newest of them, stands in for the others of its team and period until then."""
+    raised = [p for p in pots if (p.group_id, p.period) == (pot.group_id, pot.period) and p.valid_until]
+    return bool(raised) and pot != max(raised, key=precedence)
 
 
 def _stand(accounts: Iterable[Account]) -> list[Standing]:
@@ -227,7 +240,7 @@ def _stand(accounts: Iterable[Account]) -> list[Standing]:
 def _sums_before_opening(accounts: list[Account]) -> dict[Account, tuple[int, int]]:
     """What accounts spent and hold in periods whose rows are not made yet; people's in one query a period."""
     found: dict[Account, tuple[int, int]] = {}
-    held = Sum("held", filter=Q(state=UsageRecord.State.SENT))
+    held = Sum("held", filter=Q(state__in=UsageRecord.OPEN))
     people = [account for account in accounts if account.is_personal]
     for start, end in {(account.start, account.end) for account in people}:
         mine = [account for account in people if (account.start, account.end) == (start, end)]
@@ -269,17 +282,19 @@ def _account(budget: Budget, user_id: int, at: datetime) -> Account:
     else:
         key = f"group:{budget.group_id}" if budget.group_id else EVERYONE
     start, end = window(budget.period, at)
-    limit = budget.limit if budget.mode == Budget.Mode.BLOCK else None
-    return Account(key, budget.period, start, end, limit, budget.source_words)
+    blocks = budget.mode == Budget.Mode.BLOCK
+    limit, warn_limit = (budget.limit, None) if blocks else (None, budget.limit)
+    return Account(key, budget.period, start, end, limit, budget.source_words, warn_limit)
 
 
-def _precedence(budget: Budget) -> tuple:
+def precedence(budget: Budget) -> tuple:
     """Person before team before everyone; a temporary limit before a lasting one; then the newer."""
     specific = 2 if budget.user_id else 1 if budget.group_id else 0
     return specific, budget.valid_until is not None, budget.created_at, budget.pk
 
 
-def _stricter(one: Account, other: Account) -> Account:
-    if one.limit is None or other.limit is None:
-        return one if other.limit is None else other
-    return one if one.limit <= other.limit else other
+def _both(one: Account, other: Account) -> Account:
+    """The stricter of two limits of the same account, and the stricter of two warnings; named after what stops."""
+    strict = min((a for a in (one, other) if a.limit is not None), key=lambda a: a.limit or 0, default=one)
+    warns = [a.warn_limit for a in (one, other) if a.warn_limit is not None]
+    return replace(strict, warn_limit=min(warns, default=None))

@@ -2,11 +2,12 @@
 
 import structlog
 
-from chat import catalogue, pricing, spend
+from chat import alarms, catalogue, spend, unusual
 from chat.claude import Answer, ClaudeError, Request
 from chat.engine import engine
 from chat.models import UsageRecord
 from chat.models.message import text_of
+from chat.money import spoken
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +23,7 @@ def settle(record: UsageRecord, answer: Answer | None, failure: ClaudeError | No
     elif failure and failure.unbilled:
         spend.void(record, request_id=failure.request_id or answer.request_id)
     elif failure is None:
-        usage = pricing.Usage.read(answer.usage)
+        usage = spend.usage_of(record, answer.usage)
         free = answer.stop_reason == "refusal" and not answer.blocks and not usage.output
         spend.settle(record, usage, exact=True, cost=0 if free else None, **facts)
     else:
@@ -58,7 +59,11 @@ def counted(request: Request) -> int | None:
 def note(record: UsageRecord, failure: ClaudeError | None = None) -> None:
     """One line per provider call; never a word of the text. And an alarm where an administrator has to act."""
     if failure and failure.alarm:
-        log.error("alarm", kind=failure.kind, why=str(failure), request_id=failure.request_id)
+        about = record.model if failure.kind == "unknown_model" else ""
+        alarms.sound(failure.kind, str(failure), subject=about, request_id=failure.request_id)
+    if record.cost > record.held:
+        words = f"A call cost {spoken(record.cost)}, but {spoken(record.held)} was held: our worst case is wrong."
+        alarms.sound("above_hold", words, subject=record.model, record=str(record.id))
     log.info(
         "provider_call",
         purpose=record.purpose,
@@ -79,6 +84,7 @@ def note(record: UsageRecord, failure: ClaudeError | None = None) -> None:
         request_id=record.request_id,
         error=failure.kind if failure else None,
     )
+    unusual.judge(record)
 
 
 def _facts(answer: Answer | None) -> dict:

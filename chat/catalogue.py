@@ -25,12 +25,23 @@ class ClaudeModel:
     thinking_types: tuple[str, ...] = ()
     thinks_by_default: bool = False
     efforts: tuple[str, ...] = ()
+    searches_the_web: bool = False
     retires_on: str | None = None
     prices: tuple[dict, ...] = field(default=(), repr=False)
 
+    @property
+    def is_shipped(self) -> bool:
+        """Whether its limits are the vendor's own figures, and not careful guesses."""
+        return self.tokenizer != "unknown"
+
+    @property
+    def takes_geo(self) -> bool:
+        """Whether a request may say where it is to be served: where that is possible it has a price."""
+        return any("us" in price for price in self.prices)
+
     def counts_like(self, other: "ClaudeModel") -> bool:
         """Whether both make the same tokens of a text. Of a model that is not shipped nobody knows."""
-        return self.id == other.id or self.tokenizer == other.tokenizer != "unknown"
+        return self.id == other.id or (self.is_shipped and self.tokenizer == other.tokenizer)
 
     @property
     def shows_thinking(self) -> bool:
@@ -54,6 +65,7 @@ def shipped() -> tuple[ClaudeModel, ...]:
             thinking_types=tuple(row["thinking"]["types"]),
             thinks_by_default=row["thinking"]["default"] == "on",
             efforts=tuple(row["efforts"]),
+            searches_the_web=row["web_search"],
             retires_on=row["retires_on"],
             prices=tuple(row["prices"]),
         )

@@ -7,18 +7,18 @@ from chat.money import spoken
 
 @dataclass(frozen=True)
 class Ending:
-    """`action` is what the page offers: "retry", "continue" or nothing."""
+    """`action` is what the page offers: "retry", "continue", "ask" (for more money) or nothing."""
 
     words: str
     action: str = ""
 
 
-RETRY, CONTINUE = "retry", "continue"
+RETRY, CONTINUE, ASK = "retry", "continue", "ask"
 OPERATOR = "The administrators have been told."
 
 ENDINGS = {
     # Before anything was sent
-    "over_budget": Ending("Your budget does not hold another answer."),
+    "over_budget": Ending("Your budget does not hold another answer.", ASK),
     "no_price": Ending("This model has no price yet, so nothing was sent. Choose another model. " + OPERATOR),
     "no_key": Ending("Tally has no key for Claude yet, so nothing was sent. " + OPERATOR, RETRY),
     "internal": Ending("Something went wrong on our side. What you wrote is kept. " + OPERATOR, RETRY),
@@ -35,6 +35,7 @@ ENDINGS = {
     "bad_request": Ending("Claude could not read this request. Nothing was charged. " + OPERATOR, RETRY),
     "provider_error": Ending("Claude had a fault. Nothing was charged.", RETRY),
     # It began, and did not end
+    "over_budget_paused": Ending("Your budget does not hold the next step. The text so far is kept.", ASK),
     "cut": Ending("The connection to Claude broke. The text so far is kept, and what it cost is an estimate.", RETRY),
     "timeout": Ending("Claude did not answer in time. What it cost is an estimate.", RETRY),
     "stalled": Ending("Claude stopped writing. The text so far is kept, and what it cost is an estimate.", RETRY),
@@ -59,7 +60,7 @@ def ending_of(turn, record=None) -> Ending | None:
     if turn.is_live:
         return None
     if turn.error == "over_budget":
-        return Ending(over_budget_words(turn.detail))
+        return Ending(over_budget_words(turn.detail), ASK)
     if turn.error:
         return ENDINGS.get(turn.error, ENDINGS["internal"])
     if turn.state == turn.State.STOPPED:

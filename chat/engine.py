@@ -17,7 +17,8 @@ import uvloop
 from django.conf import settings
 
 from chat import fragments, rendering
-from chat.claude import Answer, Claude, ClaudeError, Request
+from chat.claude import Answer, ClaudeError, Request
+from chat.claude.client import Claude
 from chat.desks import away
 from chat.streams import Entry, EntryId, Lost, Publisher, data_lines
 

@@ -1,8 +1,15 @@
+from datetime import date
+
 from django import forms
+from django.utils import timezone
 
 from chat import catalogue
-from chat.models import Conversation
+from chat.asking import LONGEST
+from chat.limits import Limit, last_day
+from chat.models import Budget, Conversation
+from chat.models.budget import Period
 from chat.models.conversation import Effort
+from chat.money import NANO, DollarsFormField
 from chat.text import clean
 
 LONGEST_TEXT = 400_000  # characters of one message; beyond it the request would not fit the field limit either
@@ -65,3 +72,93 @@ class ConversationForm(forms.ModelForm):
 
     def clean_title(self) -> str:
         return clean(" ".join(self.cleaned_data["title"].split()))
+
+
+MOST = 1_000_000  # dollars that one person can ask for; a slip of the finger, not a policy
+AMOUNT_WORDS = {"required": "Write an amount.", "invalid": "Write an amount in dollars, for example 5 or 2.50."}
+
+
+class AmountField(DollarsFormField):
+    """Dollars as people write them, in nano-dollars: with a dollar sign or without."""
+
+    def __init__(self, *, least: int = 0, **kwargs):
+        self.least = least
+        super().__init__(error_messages=AMOUNT_WORDS, **kwargs)
+
+    def to_python(self, value):
+        return super().to_python(value.strip().removeprefix("$") if isinstance(value, str) else value)
+
+    def clean(self, value):
+        amount = super().clean(value)
+        if amount is not None and not self.least <= amount <= MOST * NANO:
+            least = "zero or more" if self.least == 0 else "above zero"
+            raise forms.ValidationError(f"Write an amount {least}, of at most ${MOST:,}.")
+        return amount
+
+
+class ComingDayField(forms.DateField):
+    """A last day: today or later, within a year."""
+
+    def __init__(self, **kwargs):
+        words = {"required": "Choose a day.", "invalid": "Write a day as year-month-day, for example 2026-12-31."}
+        super().__init__(error_messages=words, **kwargs)
+
+    def clean(self, value) -> date | None:
+        day = super().clean(value)
+        today = timezone.localdate()
+        if day and day < today:
+            raise forms.ValidationError("This day is over. Choose today or a later one.")
+        if day and day > today + LONGEST:
+            raise forms.ValidationError("Choose a day within a year from now.")
+        return day
+
+
+class RequestForm(forms.Form):
+    """Asking for more. Only limits that really stop this person can be named."""
+
+    limit = forms.CharField(error_messages={"required": "Choose a limit."})
+    amount = AmountField(least=1)
+    until = ComingDayField()
+    reason = TextField(
+        max_length=1_000,
+        error_messages={
+            "required": "Say what it is for.",
+            "max_length": "Say it in at most %(limit_value)s characters; these are %(show_value)s.",
+        },
+    )
+
+    def __init__(self, data=None, *, limits: list[Limit], account: str = ""):
+        self.limits = {limit.name: limit for limit in limits}
+        chosen = next((limit for limit in limits if limit.account == account), limits[0] if limits else None)
+        initial = {}
+        if chosen and chosen.resets_at:
+            initial = {"limit": chosen.name, "until": last_day(chosen.resets_at)}
+        super().__init__(data, initial=initial)
+
+    def clean_limit(self) -> Limit:
+        limit = self.limits.get(self.cleaned_data["limit"])
+        if limit is None:
+            raise forms.ValidationError("This is not a limit of yours. Choose one from the list.")
+        return limit
+
+    def clean_reason(self) -> str:
+        reason = self.cleaned_data["reason"].strip()
+        if not reason:
+            raise forms.ValidationError("Say what it is for.")
+        return reason
+
+
+class OwnLimitForm(forms.Form):
+    """A limit for oneself."""
+
+    limit = AmountField()
+    period = forms.ChoiceField(choices=Period, error_messages={"invalid_choice": "Choose a day, a week or a month."})
+    mode = forms.ChoiceField(choices=Budget.Mode, error_messages={"invalid_choice": "Choose to block or to warn."})
+
+
+class PersonLimitForm(forms.Form):
+    """One person's limit, set by an administrator. Without a last day it lasts."""
+
+    limit = AmountField()
+    period = forms.ChoiceField(choices=Period, error_messages={"invalid_choice": "Choose a day, a week or a month."})
+    until = ComingDayField(required=False)

@@ -32,6 +32,11 @@ class _Books:
             calls.add_metric(list(labels), number)
         yield calls
         yield cost
+        unusual = CounterMetricFamily("tally_unusual_calls", "Calls that somebody should look at.", labels=["why"])
+        marked = UsageRecord.objects.exclude(unusual="").order_by().values_list("unusual").annotate(Count("id"))
+        for why, number in marked:
+            unusual.add_metric([why], number)
+        yield unusual
         held = BudgetPeriod.objects.filter(account__startswith="user:", end__gt=timezone.now()).aggregate(s=Sum("held"))
         yield GaugeMetricFamily("tally_held_dollars", "Held for calls that run.", value=float(dollars(held["s"] or 0)))
 

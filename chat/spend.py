@@ -1,28 +1,31 @@
-"""The only door to money: admit a call, settle it, void it, adjust it.
+"""The only door to money: hold for a call, send it, settle it, void it, adjust it.
 
 Every function is one transaction (or a part of the caller's). The order of locks is always: turn, usage
 record, budget periods by account; so two of them wait for each other, but never in a circle.
 
-`admit` holds the worst case of a call in every budget that applies, or in none. The conditional UPDATE in
-`_hold` is what makes overspending impossible, whatever runs at the same time; everything before it only
-finds out how much fits.
+`hold` and `admit` put aside the worst case of a call in every budget that applies, or in none. The conditional
+UPDATE in `_hold` is what makes overspending impossible, whatever runs at the same time; everything before it
+only finds out how much fits.
 """
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from chat import catalogue, pricing
 from chat.budgets import EVERYONE, Account, accounts_for, enter_the_books, groups_of, open_period, periods_with
 from chat.models import BudgetPeriod, LedgerEntry, Price, Turn, UsageRecord, User
-from chat.pricing import Usage
+from chat.pricing import Terms, Usage
 
 # An answer that may not have this many tokens would be cut before it says anything.
 LEAST_TOKENS = 512
+# Our bound counts bytes, and only a text of blanks has more of them in a token: no count would bring it down further.
+MOST_BYTES_PER_TOKEN = 16
 
 
 class Replaced(Exception):
@@ -36,24 +39,42 @@ class Unpriceable(Exception):
 class OverBudget(Exception):
     """Not even a short answer fits. `account` is the budget that is in the way, `left` its nano-dollars."""
 
-    def __init__(self, account: Account, period: BudgetPeriod, input_bound: int):
-        self.account, self.period, self.input_bound = account, period, input_bound
+    def __init__(self, account: Account, period: BudgetPeriod, call: "Call", numbers: dict):
+        self.account, self.period, self.call, self.numbers = account, period, call, numbers
         self.left = period.left or 0
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether an exact count of the prompt cannot help: not even a fraction of our bound would fit."""
+        return not self._would_fit(self.call.terms.input_bound // MOST_BYTES_PER_TOKEN)
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether nothing fits, however short the prompt, and nothing is held that may come back."""
+        return not self.period.held and not self._would_fit(0)
+
+    def _would_fit(self, input_bound: int) -> bool:
+        terms = replace(self.call.terms, input_bound=input_bound)
+        return pricing.worst_case(self.numbers, terms, self.call.least) <= self.left
 
 
 @dataclass(frozen=True)
 class Call:
-    """What is about to be sent to the provider. Token counts; `input_bound` cannot be exceeded by the prompt."""
+    """What is about to be sent to the provider, in tokens. `terms` bound what its prompt can be billed as."""
 
     user: User
     purpose: str
     model: str
-    input_bound: int
+    terms: Terms
     wanted_tokens: int
     least_tokens: int = LEAST_TOKENS
     turn: Turn | None = None
     conversation_id: uuid.UUID | None = None
     attempt: int = 1
+
+    @property
+    def least(self) -> int:
+        return min(self.least_tokens, self.wanted_tokens)
 
 
 def admit(call: Call) -> UsageRecord:
@@ -62,17 +83,45 @@ def admit(call: Call) -> UsageRecord:
     `max_tokens` of the record is what fits: at most what was wanted, at least `least_tokens`. Raises Replaced,
     Unpriceable or OverBudget, and then nothing has been written.
     """
-    while True:
-        try:
-            return _admit(call)
-        except _NotOpened as first_use:
-            for account in first_use.accounts:
-                open_period(account)
+    return _opened(call, UsageRecord.State.SENT)
+
+
+def hold(call: Call) -> UsageRecord:
+    """The same for a turn that waits for a worker: its money is put aside, and whoever claims the turn may `send`.
+
+    For the transaction that makes the turn. A turn that ends without having been sent has to be voided.
+    """
+    return _opened(call, UsageRecord.State.HELD)
 
 
 @transaction.atomic
-def _admit(call: Call) -> UsageRecord:
-    if call.turn and not Turn.objects.held_by(call.turn).update(state=Turn.State.RUNNING):
+def send(record: UsageRecord, turn: Turn) -> UsageRecord:
+    """Write a held call as sent by this attempt. POST only after this has been committed. Raises Replaced."""
+    if not Turn.objects.held_by(turn).update(state=Turn.State.RUNNING):
+        raise Replaced
+    held = UsageRecord.objects.filter(id=record.id, state=UsageRecord.State.HELD)
+    if not held.update(state=UsageRecord.State.SENT, attempt=turn.attempt, sent_at=Now()):
+        raise Replaced
+    record.state, record.attempt = UsageRecord.State.SENT, turn.attempt
+    record.sent_at = timezone.now()  # the row has the database's; here it only says that there is one
+    return record
+
+
+def _opened(call: Call, state: str) -> UsageRecord:
+    while True:
+        try:
+            return _open(call, state)
+        except _NotOpened as first_use:
+            for account in first_use.accounts:
+                open_period(account)
+        except pricing.Unpriced as what:
+            raise Unpriceable(call.model) from what
+
+
+@transaction.atomic
+def _open(call: Call, state: str) -> UsageRecord:
+    sent = state == UsageRecord.State.SENT
+    if sent and call.turn and not Turn.objects.held_by(call.turn).update(state=Turn.State.RUNNING):
         raise Replaced
     enter_the_books()
     price, now = current_price(call.model)
@@ -83,11 +132,11 @@ def _admit(call: Call) -> UsageRecord:
     tightest = min((period for period in periods if period.limit is not None), key=_left, default=None)
     max_tokens = call.wanted_tokens
     if tightest is not None:
-        max_tokens = min(max_tokens, pricing.affordable_tokens(numbers, call.input_bound, _left(tightest)))
-    if tightest is not None and max_tokens < min(call.least_tokens, call.wanted_tokens):
+        max_tokens = min(max_tokens, pricing.affordable_tokens(numbers, call.terms, _left(tightest)))
+    if tightest is not None and max_tokens < call.least:
         [account] = [a for a in accounts if (a.key, a.period) == (tightest.account, tightest.period)]
-        raise OverBudget(account, tightest, call.input_bound)
-    worst = pricing.worst_case(numbers, call.input_bound, max_tokens)
+        raise OverBudget(account, tightest, call, numbers)
+    worst = pricing.worst_case(numbers, call.terms, max_tokens)
     record = UsageRecord.objects.create(
         user=call.user,
         group_id=groups[0] if groups else None,
@@ -98,11 +147,14 @@ def _admit(call: Call) -> UsageRecord:
         model=price.model,
         price=price,
         price_numbers=numbers,
-        input_bound=call.input_bound,
+        input_bound=call.terms.input_bound,
+        terms=_rest_of(call.terms),
         max_tokens=max_tokens,
         fitted=max_tokens < call.wanted_tokens,
         held=worst,
-        sent_at=now,
+        state=state,
+        admitted_at=now,
+        sent_at=now if sent else None,
     )
     for period in periods:
         _hold(period, worst)
@@ -137,6 +189,7 @@ def settle(record: UsageRecord, used: Usage, *, exact: bool, cost: int | None = 
         "output_tokens": used.output,
         "thinking_tokens": used.thinking,
         "searches": used.searches,
+        "unknown_tokens": used.unknown,
         "confidence": UsageRecord.Confidence.EXACT if exact else UsageRecord.Confidence.ESTIMATED,
         **facts,
     }
@@ -156,9 +209,17 @@ def estimate(record: UsageRecord, start: dict, visible_tokens: int, hidden_secon
     text that arrived, `hidden_seconds` all the time in which the model may have written what we did not see.
     """
     output = min(record.max_tokens, visible_tokens + pricing.hidden_tokens(hidden_seconds))
-    if not start:
-        return Usage(cache_write_5m=record.input_bound, output=output)
-    return Usage.read({**start, "output_tokens": output})
+    return pricing.unfinished(record.price_numbers, terms_of(record), output, start)
+
+
+def usage_of(record: UsageRecord, raw: dict) -> Usage:
+    """The provider's usage object, read under the terms of the call."""
+    return Usage.read(raw, ttl=terms_of(record).ttl)
+
+
+def terms_of(record: UsageRecord) -> Terms:
+    """Under which terms a call was admitted."""
+    return Terms(input_bound=record.input_bound, **record.terms)
 
 
 @transaction.atomic
@@ -190,6 +251,12 @@ class _NotOpened(Exception):
         self.accounts = accounts
 
 
+def _rest_of(terms: Terms) -> dict:
+    rest = asdict(terms)
+    del rest["input_bound"]
+    return rest
+
+
 def _keys(user_id: int, groups: list[int]) -> list[str]:
     """Every account in which a person's calls are counted, whether a limit holds there today or not."""
     return [f"user:{user_id}", *(f"group:{group}" for group in groups), EVERYONE]
@@ -209,6 +276,7 @@ def _locked_periods(accounts: list[Account], keys: list[str], now: datetime) -> 
     for period in periods:
         account = limits.get((period.account, period.period))
         period.limit = account.limit if account else None
+        period.warn_limit = account.warn_limit if account else None
     return periods
 
 
@@ -216,15 +284,15 @@ def _hold(period: BudgetPeriod, amount: int) -> None:
     row = BudgetPeriod.objects.filter(id=period.id)
     if period.limit is not None:
         row = row.filter(held__lte=period.limit - amount - F("spent"))
-    if not row.update(limit=period.limit, held=F("held") + amount):
+    if not row.update(limit=period.limit, warn_limit=period.warn_limit, held=F("held") + amount):
         raise AssertionError(f"{period} was changed under its lock")
 
 
 def _close(record: UsageRecord, state: str, cost: int, columns: dict) -> bool:
-    closed = UsageRecord.objects.filter(id=record.id, state=UsageRecord.State.SENT).update(
-        state=state, settled_at=Now(), **columns
-    )
-    if not closed:
+    # Only what was sent can cost something: a hold whose call never left is void.
+    open_states = UsageRecord.OPEN if state == UsageRecord.State.VOID else [UsageRecord.State.SENT]
+    still_open = UsageRecord.objects.filter(id=record.id, state__in=open_states)
+    if not still_open.update(state=state, settled_at=Now(), **columns):
         return False
     periods = list(
         BudgetPeriod.objects.filter(entries__record=record, entries__kind="hold").order_by("account", "period")

@@ -5,6 +5,7 @@ All times are the database's.
 
 import time
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from django.conf import settings
@@ -12,7 +13,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from chat import doorbell, spend, streams
+from chat import doorbell, spend, streams, unusual
 from chat.models import Turn, UsageRecord
 
 log = structlog.get_logger(__name__)
@@ -34,9 +35,12 @@ class Sweeper:
         for turn in Turn.objects.filter(state=Turn.State.RUNNING, lease_until__lt=Now()):
             recover(turn)
         self._ring_again()
+        for record in _unsent():
+            spend.void(record)
         for record in _orphans():
             log.warning("orphan_settled", record=str(record.id), purpose=record.purpose)
             settle_unseen(record)
+            unusual.judge(record)
 
     def _ring_again(self) -> None:
         now = time.monotonic()
@@ -65,14 +69,18 @@ def recover(turn: Turn) -> None:
     )
     if row is None:
         return
-    calls = UsageRecord.objects.filter(turn=row).exclude(state=UsageRecord.State.VOID)
-    if not calls.exists() and not row.stop_requested and row.attempt < MOST_ATTEMPTS:
+    unsent = [UsageRecord.State.VOID, UsageRecord.State.HELD]
+    calls = UsageRecord.objects.filter(turn=row)
+    if not calls.exclude(state__in=unsent).exists() and not row.stop_requested and row.attempt < MOST_ATTEMPTS:
         Turn.objects.filter(id=row.id).update(state=Turn.State.QUEUED, lease_until=None)
         log.warning("requeued", turn=str(row.id), attempt=row.attempt)
         transaction.on_commit(lambda: doorbell.ring(row.id), robust=True)
         return
-    for record in calls.filter(state=UsageRecord.State.SENT):
+    sent = list(calls.filter(state=UsageRecord.State.SENT))
+    for record in sent:
         settle_unseen(record, row)
+    for record in calls.filter(state=UsageRecord.State.HELD):
+        spend.void(record)
     row.reply.write([{"type": "text", "text": row.checkpoint_text}] if row.checkpoint_text else [])
     row.reply.keep()
     stopped = row.stop_requested
@@ -84,6 +92,8 @@ def recover(turn: Turn) -> None:
     )
     log.warning("interrupted", turn=str(row.id), attempt=row.attempt)
     transaction.on_commit(lambda: streams.end(row.id, row.attempt), robust=True)
+    for record in sent:
+        transaction.on_commit(partial(unusual.judge, record), robust=True)
 
 
 def settle_unseen(record: UsageRecord, turn: Turn | None = None) -> None:
@@ -93,10 +103,16 @@ def settle_unseen(record: UsageRecord, turn: Turn | None = None) -> None:
     elif turn.checkpoint_at and record.usage:
         seconds = record.hidden_ms / 1000 + (turn.lease_until - turn.checkpoint_at).total_seconds()
     else:
-        seconds = (turn.lease_until - record.sent_at).total_seconds()
+        seconds = (turn.lease_until - (record.sent_at or record.admitted_at)).total_seconds()
     # Bytes are a bound of the tokens; only the worker could ask Claude for the number.
     visible = len(turn.checkpoint_text.encode()) if turn else 0
     spend.settle(record, spend.estimate(record, record.usage, visible, seconds), exact=False)
+
+
+def _unsent():
+    """Money that was held for turns that never came to be sent: their chats were deleted before."""
+    held = UsageRecord.objects.filter(state=UsageRecord.State.HELD)
+    return held.filter(Q(turn=None) | ~Q(turn__state__in=Turn.LIVE))
 
 
 def _orphans():

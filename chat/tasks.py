@@ -4,7 +4,7 @@ from celery import shared_task
 from celery.signals import worker_ready
 from django.db import connection
 
-from chat import rendering, turns
+from chat import model_check, reconciliation, rendering, turns
 from chat.desks import at_a_desk
 from chat.engine import engine
 from chat.keeper import keeper
@@ -17,6 +17,22 @@ def run_turn(turn_id: str) -> None:
             turns.run(turn_id)
     finally:
         connection.close()  # hundreds of threads would each keep one
+
+
+@shared_task
+def check_models() -> None:
+    try:
+        model_check.check()
+    finally:
+        connection.close()
+
+
+@shared_task
+def reconcile_yesterday() -> None:
+    try:
+        reconciliation.reconcile_yesterday()
+    finally:
+        connection.close()
 
 
 @worker_ready.connect

@@ -121,12 +121,8 @@ def composer(action: str, conversation: Conversation | None, *, text: str = "", 
     """What the form needs: a client id of its own, the models with their prices, what was chosen."""
     chosen = conversation.model if conversation else catalogue.default().id
     effort = conversation.effort if conversation else Effort.BALANCED
-    now = timezone.now()
-    prices: dict[str, Price] = {}
     offered = catalogue.offered()
-    known = Price.objects.filter(model__in=[model.id for model in offered], effective_from__lte=now)
-    for price in known.order_by("effective_from", "id"):
-        prices[price.model] = price
+    prices = Price.objects.current_of([model.id for model in offered], timezone.now())
     return {
         "action": action,
         "client_id": uuid.uuid4(),

@@ -3,8 +3,8 @@
 import structlog
 from django.db import IntegrityError, connection
 
-from chat import calls, pricing, spend
-from chat.claude import ClaudeError, bound_of, title_request
+from chat import calls, spend
+from chat.claude import ClaudeError, terms_of, title_request
 from chat.engine import engine
 from chat.models import Conversation, UsageRecord
 from chat.models.conversation import first_words
@@ -32,7 +32,7 @@ def write(conversation_id) -> None:
                 user=conversation.owner,
                 purpose=UsageRecord.Purpose.TITLE,
                 model=request.model,
-                input_bound=bound_of(request),
+                terms=terms_of(request),
                 wanted_tokens=request.wanted_tokens,
                 least_tokens=request.wanted_tokens,
                 conversation_id=conversation.id,
@@ -54,7 +54,7 @@ def write(conversation_id) -> None:
         return
     spend.settle(
         record,
-        pricing.Usage.read(message["usage"]),
+        spend.usage_of(record, message["usage"]),
         exact=True,
         usage=message["usage"],
         stop_reason=message.get("stop_reason") or "",

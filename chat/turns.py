@@ -14,20 +14,18 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from chat import budgets, calls, catalogue, pricing, spend, streams, titles
-from chat.claude import ClaudeError, Request, bound_of, request_for
+from chat import calls, pricing, spend, streams, submission, titles, warnings
+from chat.claude import ClaudeError, Request, request_for, terms_of
 from chat.desks import away
 from chat.engine import Run, engine
 from chat.keeper import keeper
-from chat.models import Conversation, Price, Turn, UsageRecord
+from chat.models import Conversation, Turn, UsageRecord
 from chat.models.message import text_of
 
 log = structlog.get_logger(__name__)
 
 TRIES = 3
 PAUSES = 4
-# What count_tokens may be wrong by, and what it does not know of.
-COUNT_MARGIN, COUNT_EXTRA = 1.05, 200
 
 
 def run(turn_id) -> None:
@@ -57,23 +55,25 @@ def _to_its_end(turn: Turn, run: Run) -> str:
         raise
     except Exception:
         log.exception("turn_failed", turn=str(turn.id))
-        sent = UsageRecord.objects.filter(turn=turn, state=UsageRecord.State.SENT).first()
+        sent = UsageRecord.objects.filter(turn=turn, state__in=UsageRecord.OPEN).first()
         return _finish(turn, run, Turn.State.FAILED, error="internal", record=sent, failure=ClaudeError("internal"))
 
 
 def _carry(turn: Turn, run: Run) -> str:
     """Send the request, and again where nothing can have been billed or Claude only paused. Returns the last state."""
     request = request_for(turn)
+    held = _held_for(turn, request)
     tries, pauses = 1, 0
     while True:
         if run.stopping.is_set():
-            return _finish(turn, run, *_ended_by_us(run))
+            return _finish(turn, run, *_ended_by_us(run), record=held)
         try:
-            record = _admit(turn, request)
-        except spend.OverBudget as refusal:
-            return _finish(turn, run, Turn.State.FAILED, error="over_budget", detail=_refusal(refusal))
+            record = spend.send(held, turn) if held else _admit(turn, request)
+            held = None
+        except spend.OverBudget as over:
+            return _finish_without_money(turn, run, over)
         except spend.Unpriceable:
-            log.error("alarm", kind="no_price", model=turn.model)
+            submission.no_price(turn.model)
             return _finish(turn, run, Turn.State.FAILED, error="no_price")
         connection.close()  # a stream may last for minutes, and the pool is small
         try:
@@ -92,33 +92,40 @@ def _carry(turn: Turn, run: Run) -> str:
         if answer.stop_reason == "pause_turn" and pauses < PAUSES:
             pauses += 1
             calls.settle(record, answer, None)
+            calls.note(record)
             request = request.continued_after(answer.blocks)
             continue
         return _finish(turn, run, Turn.State.DONE, record=record)
 
 
+def _held_for(turn: Turn, request: Request) -> UsageRecord | None:
+    """What was held when the question was asked, unless the conversation's instructions have grown since."""
+    held = UsageRecord.objects.filter(turn=turn, state=UsageRecord.State.HELD).first()
+    if held and pricing.worst_case(held.price_numbers, terms_of(request, turn), held.max_tokens) > held.held:
+        spend.void(held)
+        return None
+    return held
+
+
 def _admit(turn: Turn, request: Request) -> UsageRecord:
     """Hold money for one call. Where our own bound does not fit, Claude is asked how many tokens it really is."""
-
-    def call(bound: int) -> spend.Call:
-        return spend.Call(
-            user=turn.user,
-            purpose=UsageRecord.Purpose.REPLY,
-            model=turn.model,
-            input_bound=bound,
-            wanted_tokens=request.wanted_tokens,
-            turn=turn,
-        )
-
-    bound = bound_of(request, turn)
+    terms = terms_of(request, turn)
     try:
-        return spend.admit(call(bound))
-    except spend.OverBudget:
+        return spend.admit(submission.call_of(turn, terms, request.wanted_tokens))
+    except spend.OverBudget as over:
+        if over.is_certain:
+            raise
         connection.close()
         counted = calls.counted(request)
-        if counted is None or counted * COUNT_MARGIN + COUNT_EXTRA >= bound:
+        if counted is None or (exact := terms_of(request, turn, counted=counted)).input_bound >= terms.input_bound:
             raise
-        return spend.admit(call(int(counted * COUNT_MARGIN) + COUNT_EXTRA))
+        return spend.admit(submission.call_of(turn, exact, request.wanted_tokens))
+
+
+def _finish_without_money(turn: Turn, run: Run, over: spend.OverBudget) -> str:
+    """Refused before the first call; after a pause of Claude's, stopped with what there is."""
+    error, state = ("over_budget_paused", Turn.State.INTERRUPTED) if run.blocks else ("over_budget", Turn.State.FAILED)
+    return _finish(turn, run, state, error=error, detail=submission.refused(over))
 
 
 def _wait_for_claude(run: Run, error: ClaudeError, tries: int) -> bool:
@@ -191,32 +198,12 @@ def _finish(
         raise
     # After the commit: a new question locks the conversation first and the turn then.
     Conversation.objects.filter(id=turn.conversation_id).update(updated_at=timezone.now())
-    if record:
+    if record and record.sent_at:
         calls.note(record, failure)
+    # Before the readers hear of the end, so that what they get then has the warning.
+    warnings.note_crossings(f"user:{turn.user_id}")
     streams.end(turn.id, turn.attempt)
     return state
-
-
-def _refusal(refusal: spend.OverBudget) -> dict:
-    """What the words of a refusal need, as figures in nano-dollars."""
-    account, period = refusal.account, refusal.period
-    fits = []
-    for model in catalogue.offered():
-        price = Price.objects.current(model.id, timezone.now())
-        if price and price.is_usable:
-            tokens = pricing.affordable_tokens(price.numbers(), refusal.input_bound, refusal.left)
-            if tokens >= spend.LEAST_TOKENS:
-                fits.append(model.name)
-    return {
-        "spent": period.spent,
-        "held": period.held,
-        "limit": account.limit,
-        "left": refusal.left,
-        "period_words": f"this {account.period}",
-        "source": account.source,
-        "resets": budgets.day_words(account.end),
-        "fits": fits,
-    }
 
 
 def _persist(write: Callable[[], None]) -> None:

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from chat.views import conversations, health, spend, turns
+from chat.views import conversations, exports, health, requests, spend, turns, warnings
 
 urlpatterns = [
     path("", conversations.home, name="home"),
@@ -28,6 +28,16 @@ urlpatterns = [
     path("turns/<uuid:turn_id>/stop/", turns.turn_stop, name="turn-stop"),
     path("turns/<uuid:turn_id>/retries/", turns.turn_retries, name="turn-retries"),
     path("spend/", spend.own_spend, name="spend"),
+    path("spend/limit/", spend.own_limit, name="own-limit"),
+    path("spend/requests/", requests.budget_request, name="budget-request"),
+    path(
+        "spend/requests/<int:request_id>/withdrawal/",
+        requests.budget_request_withdrawal,
+        name="budget-request-withdrawal",
+    ),
+    path("spend/requests/<int:request_id>/dismissal/", warnings.request_dismissal, name="request-dismissal"),
+    path("spend/warnings/<int:warning_id>/dismissal/", warnings.warning_dismissal, name="warning-dismissal"),
+    path("spend/calls.csv", exports.own_calls, name="spend-calls-csv"),
     path("healthz", health.alive, name="healthz"),
     path("readyz", health.ready, name="readyz"),
     path("metrics", health.metrics, name="metrics"),

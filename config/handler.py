@@ -16,6 +16,7 @@ from django.conf import settings
 from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.db import close_old_connections
 from django.http import HttpResponse
 from django.urls import set_script_prefix
 from django.utils.csp import build_policy
@@ -54,8 +55,11 @@ class Handler(ASGIHandler):
     def _respond(self, scope, request) -> HttpResponse:
         signals.request_started.send(sender=type(self), scope=scope)
         response = cast(HttpResponse, self.get_response(request))
-        if not response.streaming:
-            response.close()  # here, where the thread's database connection is
+        # Here, where the thread's database connection is. A stream goes on without it.
+        if response.streaming:
+            close_old_connections()
+        else:
+            response.close()
         return response
 
     @staticmethod

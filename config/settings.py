@@ -42,8 +42,10 @@ try:
     DATABASE_URL = env.str("DATABASE_URL", f"sqlite:///{VAR / 'tally.sqlite3'}")
     REDIS_URL = env.str("REDIS_URL", "redis://127.0.0.1:6379/0")
     ANTHROPIC_API_KEY = env.str("ANTHROPIC_API_KEY", "")
+    ANTHROPIC_ADMIN_KEY = env.str("ANTHROPIC_ADMIN_KEY", "")
     ANTHROPIC_BASE_URL = env.str("ANTHROPIC_BASE_URL", "").rstrip("/")
     SANDBOX = env.bool("SANDBOX", False)
+    SITE_URL = env.str("SITE_URL", "http://127.0.0.1:8000").rstrip("/")
     EMAIL_URL = env.str("EMAIL_URL", "console://")
     DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "tally@localhost")
     METRICS_TOKEN = env.str("METRICS_TOKEN", "")
@@ -64,7 +66,10 @@ try:
     MODELS: list[str] = env.list("MODELS", [])
     DEFAULT_MODEL = env.str("DEFAULT_MODEL", "claude-sonnet-5-5")
     TITLE_MODEL = env.str("TITLE_MODEL", "claude-haiku-5-5")
+    INFERENCE_GEO = env.str("INFERENCE_GEO", "")
     DEFAULT_LIMIT = env.decimal("DEFAULT_LIMIT", Decimal(20))
+    CALL_CEILING_DOLLARS = env.decimal("CALL_CEILING_DOLLARS", Decimal(5))
+    CALL_CEILING_TOKENS = env.int("CALL_CEILING_TOKENS", 500000)
 except EnvError as error:
     raise ImproperlyConfigured(f"A setting in the environment is wrong: {error}") from error
 
@@ -79,10 +84,18 @@ if urlsplit(REDIS_URL).scheme not in {"redis", "rediss", "unix"}:
     raise ImproperlyConfigured(f"REDIS_URL must start with redis://, rediss:// or unix://, not {REDIS_URL!r}.")
 if ANTHROPIC_BASE_URL and urlsplit(ANTHROPIC_BASE_URL).scheme not in {"http", "https"}:
     raise ImproperlyConfigured(f"ANTHROPIC_BASE_URL must start with http:// or https://, not {ANTHROPIC_BASE_URL!r}.")
+if urlsplit(SITE_URL).scheme not in {"http", "https"} or not urlsplit(SITE_URL).netloc:
+    raise ImproperlyConfigured(f"SITE_URL must be where people find this site, https://…, not {SITE_URL!r}.")
 if WEB_THREADS < 1:
     raise ImproperlyConfigured(f"WEB_THREADS must be one or more, not {WEB_THREADS}.")
+if INFERENCE_GEO not in {"", "global", "us"}:
+    raise ImproperlyConfigured(f"INFERENCE_GEO must be global, us or empty, not {INFERENCE_GEO!r}.")
 if DEFAULT_LIMIT <= 0:
     raise ImproperlyConfigured(f"DEFAULT_LIMIT must be above zero dollars a month, not {DEFAULT_LIMIT}.")
+if CALL_CEILING_DOLLARS <= 0:
+    raise ImproperlyConfigured(f"CALL_CEILING_DOLLARS must be above zero, not {CALL_CEILING_DOLLARS}.")
+if CALL_CEILING_TOKENS < 1:
+    raise ImproperlyConfigured(f"CALL_CEILING_TOKENS must be one or more, not {CALL_CEILING_TOKENS}.")
 
 INSTALLED_APPS = [
     "chat",
@@ -229,6 +242,8 @@ MAILERS: dict[str, dict] = {
                 "password": mail.password or "",
                 "use_ssl": mail.scheme == "smtps",
                 "use_tls": mail.scheme == "smtp" and bool(mail.username),
+                # The sweeper sends mail between its rounds.
+                "timeout": 10,
             },
         }
     )

@@ -4,6 +4,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VAR = ROOT / "var"
+# Of all processes only the worker is given them.
+KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_ADMIN_KEY")
 
 
 class CannotRun(Exception):

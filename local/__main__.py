@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from local import ROOT, VAR, CannotRun, envfile, redis
+from local import KEYS, ROOT, VAR, CannotRun, envfile, redis
 from local.ports import LOOPBACK, choose_port
 from local.processes import LOGS, configuration, programs
 from local.supervise import end_of, serve
@@ -75,7 +75,7 @@ def _tidy(environ: MutableMapping[str, str]) -> None:
 def _prepare() -> str:
     """Migrate, collect, make sure of an admin. Returns the words about the admin."""
     log = LOGS / "prepare.log"
-    environ = {name: value for name, value in os.environ.items() if name != "ANTHROPIC_API_KEY"}
+    environ = {name: value for name, value in os.environ.items() if name not in KEYS}
     with log.open("w") as file:
         done = subprocess.run(
             [sys.executable, "-m", "local.prepare"],

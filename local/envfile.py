@@ -8,6 +8,8 @@ from pathlib import Path
 from local import redis
 from local.ports import LOOPBACK, free_port
 
+# The stand-in's own default: its invoice is no secret.
+SANDBOX_ADMIN_KEY = "sandbox-admin-key"
 HEADING = "# `make run` keeps this file. Lines of your own stay; the real environment wins over all of them."
 
 
@@ -26,9 +28,12 @@ def refresh(path: Path, environ: Mapping[str, str], redis_socket: Path) -> dict[
         # Those of the last run's sandbox. Without that mark they are lines of the user's own.
         values.pop("ANTHROPIC_BASE_URL", None)
         values.pop("ANTHROPIC_API_KEY", None)
+        if values.get("ANTHROPIC_ADMIN_KEY") == SANDBOX_ADMIN_KEY:
+            del values["ANTHROPIC_ADMIN_KEY"]
     if not {"ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"} & {*values, *environ}:
         values["ANTHROPIC_BASE_URL"] = f"http://{LOOPBACK}:{free_port()}"
         values["ANTHROPIC_API_KEY"] = f"sandbox-{secrets.token_urlsafe(18)}"
+        values.setdefault("ANTHROPIC_ADMIN_KEY", SANDBOX_ADMIN_KEY)
         values["SANDBOX"] = "True"
     _write(path, values)
     return values

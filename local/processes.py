@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from local import CannotRun, redis
+from local import KEYS, CannotRun, redis
 from local.ports import LOOPBACK
 
 # Relative, like the configuration: supervisord runs in the root of the clone, and a path of the user's
@@ -38,8 +38,11 @@ def programs(environ: Mapping[str, str], values: Mapping[str, str], *, port: int
     python = [sys.executable, "-m"]
     uvicorn = "uvicorn config.asgi:application --fd 0 --loop uvloop --http httptools --no-access-log"
     celery = "celery -A config worker -P threads --without-gossip --without-mingle"
-    # supervisord fills the value in from its own environment, so the key itself is never on disk.
-    key = {"ANTHROPIC_API_KEY": "%(ENV_ANTHROPIC_API_KEY)s"} if environ.get("ANTHROPIC_API_KEY") else {}
+    # supervisord fills the values in from its own environment, so the keys themselves are never on disk.
+    keys = {name: f"%(ENV_{name})s" for name in KEYS if environ.get(name)}
+    # Its mails link to what is served here, unless the site is said to be elsewhere.
+    named = "SITE_URL" in environ or "SITE_URL" in values
+    address = {} if named else {"SITE_URL": f"http://{LOOPBACK}:{port}"}
     found = [
         Program(
             "web",
@@ -55,9 +58,9 @@ def programs(environ: Mapping[str, str], values: Mapping[str, str], *, port: int
             [*python, *celery.split(), "-c", str(_count(environ, "WORKER_CONCURRENCY", 200)), "-l", "INFO"],
             priority=20,
             patience=15,
-            environment=key,
+            environment=keys,
         ),
-        Program("sweeper", [sys.executable, "manage.py", "sweep"], priority=20),
+        Program("sweeper", [sys.executable, "manage.py", "sweep"], priority=20, environment=address),
     ]
     if "SANDBOX" in values:
         sandbox_port = urlsplit(values["ANTHROPIC_BASE_URL"]).port

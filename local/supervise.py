@@ -15,6 +15,7 @@ from supervisor.options import ServerOptions
 from supervisor.states import ProcessStates
 from supervisor.supervisord import Supervisor
 
+from local import KEYS
 from local.ports import LOOPBACK
 from local.processes import LOGS
 
@@ -29,8 +30,9 @@ def serve(configuration: Path, *, port: int, on_ready: Callable[[], None]) -> bo
     options = ServerOptions()
     options.realize(["-c", str(configuration)])
     options.first, options.test = True, False
-    # The worker has it by now, through its section. What is forked from here on inherits the rest.
-    os.environ.pop("ANTHROPIC_API_KEY", None)
+    # The worker has them by now, through its section. What is forked from here on inherits the rest.
+    for name in KEYS:
+        os.environ.pop(name, None)
     attendant = _Attendant(options, port, on_ready)
     with contextlib.suppress(ExitNow):
         attendant.main()

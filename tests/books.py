@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from chat import spend
 from chat.models import BudgetPeriod, UsageRecord, User
-from chat.pricing import Usage
+from chat.pricing import Terms, Usage
 
 # The same examples in every run: a red suite is red for everybody.
 bounded = settings(
@@ -37,7 +37,7 @@ def call(user: User, *, bound: int = 100, wanted: int = 1_000, least: int | None
     fields = {"purpose": UsageRecord.Purpose.SUMMARY, "model": SONNET, **fields}
     return spend.Call(
         user=user,
-        input_bound=bound,
+        terms=Terms(input_bound=bound),
         wanted_tokens=wanted,
         least_tokens=wanted if least is None else least,
         **fields,

@@ -44,6 +44,7 @@ os.environ.update(
     REDIS_URL=redis_url,
     ANTHROPIC_BASE_URL=sandbox.url,
     ANTHROPIC_API_KEY="key-of-the-tests",
+    ANTHROPIC_ADMIN_KEY="sandbox-admin-key",
     STATIC_ROOT=str(directory / "static"),
     METRICS_TOKEN="metrics-of-the-tests",
     EMAIL_URL="console://",

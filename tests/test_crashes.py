@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 
 from chat import doorbell, spend, sweeper
 from chat.models import Turn, UsageRecord
+from chat.pricing import Terms
 from chat.sweeper import Sweeper
 from tests import environment
 from tests.conftest import over, wait_until
@@ -166,7 +167,7 @@ def test_a_worker_that_was_replaced_can_neither_send_nor_write(conversation, nob
     new = Turn.objects.claim(turn.id)
 
     with pytest.raises(spend.Replaced):
-        spend.admit(spend.Call(old.user, "reply", old.model, 100, 1000, turn=old))
+        spend.admit(spend.Call(old.user, "reply", old.model, Terms(100), 1000, turn=old))
 
     assert Turn.objects.held_by(old).update(checkpoint_text="late") == 0
     assert Turn.objects.held_by(new).update(state=Turn.State.STOPPED, lease_until=None) == 1
@@ -175,7 +176,7 @@ def test_a_worker_that_was_replaced_can_neither_send_nor_write(conversation, nob
 def test_two_sweepers_at_once_settle_once(conversation, sandbox, alice):
     turn = begin(conversation)
     claimed = Turn.objects.claim(turn.id)
-    record = spend.admit(spend.Call(alice, "reply", turn.model, 100, 1000, turn=claimed))
+    record = spend.admit(spend.Call(alice, "reply", turn.model, Terms(100), 1000, turn=claimed))
     expire(turn)
 
     Sweeper().sweep()
@@ -189,7 +190,9 @@ def test_two_sweepers_at_once_settle_once(conversation, sandbox, alice):
 
 def test_the_sweeper_ends_calls_that_no_turn_accounts_for(conversation, alice, monkeypatch):
     monkeypatch.setattr(sweeper, "SIDE_CALL_SECONDS", 0)
-    record = spend.admit(spend.Call(alice, "title", "claude-haiku-5-5", 100, 40, conversation_id=conversation.id))
+    record = spend.admit(
+        spend.Call(alice, "title", "claude-haiku-5-5", Terms(100), 40, conversation_id=conversation.id)
+    )
 
     wait_until(lambda: Sweeper().sweep() or not UsageRecord.objects.filter(state="sent").exists(), "still open")
 

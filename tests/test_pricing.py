@@ -1,4 +1,4 @@
-"""Usage times price: against hand-made figures, against other arithmetic, and as a bound."""
+"""Usage times price: against hand-made figures and against other arithmetic."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,44 +13,10 @@ from chat.models import Price
 from chat.money import nano
 from chat.pricing import KINDS, Usage
 from tests.books import HAIKU, OPUS, SONNET, bounded
+from tests.prices import HAIKU_NUMBERS, TOKENS, prices
 
 READ_ON = datetime(2026, 11, 22, tzinfo=UTC)
 MIXED = Usage(input=1_000, cache_write_5m=2_000, cache_write_1h=3_000, cache_read=4_000, output=500)
-HAIKU_NUMBERS = {
-    "input": 100_000_000,
-    "cache_write_5m": 125_000_000,
-    "cache_write_1h": 200_000_000,
-    "cache_read": 10_000_000,
-    "output": 500_000_000,
-    "long_above": 100_000,
-    "long_input": 500_000_000,
-    "long_cache_write_5m": 625_000_000,
-    "long_cache_write_1h": 1_000_000_000,
-    "long_cache_read": 50_000_000,
-    "long_output": 2_500_000_000,
-    "us_percent": 110,
-    "search": 10_000_000_000,
-}
-
-RATES = st.integers(1, 10**11)
-TOKENS = st.integers(0, 1_000_000)
-
-
-@st.composite
-def prices(draw):
-    """Any price; a long band, where there is one, is dearer in everything."""
-    numbers = {kind: draw(RATES) for kind in KINDS}
-    if draw(st.booleans()):
-        numbers["long_above"] = draw(st.sampled_from([0, 1, 1_000, 100_000, 999_999]))
-        numbers |= {f"long_{kind}": numbers[kind] * draw(st.integers(1, 6)) for kind in KINDS}
-    numbers["search"] = draw(st.integers(0, 10**11))
-    if draw(st.booleans()):
-        numbers["us_percent"] = draw(st.integers(100, 150))
-    if draw(st.booleans()):
-        numbers["fast_percent"] = draw(st.integers(100, 600))
-    return numbers
-
-
 usages = st.builds(
     Usage,
     **dict.fromkeys((*KINDS, "searches", "unknown"), TOKENS),
@@ -67,7 +33,8 @@ def _by_hand(numbers: dict, usage: Usage) -> int:
         long = "long_above" in numbers and prompt > numbers["long_above"]
         per_token = {kind: Decimal(numbers["long_" + kind if long else kind]) / 10**15 for kind in KINDS}
         total = sum((getattr(usage, kind) * per_token[kind] for kind in KINDS), Decimal(0))
-        total += usage.unknown * max(per_token.values())
+        dearest = max(value for name, value in numbers.items() if name.removeprefix("long_") in KINDS)
+        total += usage.unknown * Decimal(dearest) / 10**15
         if usage.fast:
             total *= Decimal(numbers["fast_percent"]) / 100
         if usage.us:
@@ -163,10 +130,10 @@ def test_less_than_a_nano_dollar_is_rounded_up_once():
     assert pricing.cost(numbers, Usage()) == 0
 
 
-def test_tokens_that_nobody_has_told_us_about_are_paid_at_the_dearest_rate():
+def test_tokens_that_nobody_has_told_us_about_are_paid_at_the_dearest_rate_of_either_band():
     usage = Usage.read({"input_tokens": 10, "output_tokens": 5, "dreaming_tokens": 7})
 
-    assert pricing.cost(HAIKU_NUMBERS, usage) == 10 * 100 + (5 + 7) * 500
+    assert pricing.cost(HAIKU_NUMBERS, usage) == 10 * 100 + 5 * 500 + 7 * 2_500
 
 
 @bounded
@@ -184,48 +151,6 @@ def test_more_usage_never_costs_less(numbers, usage, kind):
     more = replace(usage, **{kind: getattr(usage, kind) + 1})
 
     assert pricing.cost(numbers, more) >= pricing.cost(numbers, usage)
-
-
-@bounded
-@given(
-    numbers=st.one_of(st.just(HAIKU_NUMBERS), prices()),
-    parts=st.tuples(TOKENS, TOKENS, TOKENS),
-    output=TOKENS,
-    searches=st.integers(0, 20),
-    slack=st.integers(0, 300_000),
-)
-def test_no_usage_within_the_bound_costs_more_than_the_worst_case(numbers, parts, output, searches, slack):
-    # Five-minute writes only: `Request` never asks for an hour.
-    usage = Usage(input=parts[0], cache_write_5m=parts[1], cache_read=parts[2], output=output, searches=searches)
-
-    worst = pricing.worst_case(numbers, usage.prompt + slack, output + slack, searches=searches)
-
-    assert worst >= pricing.cost(numbers, usage)
-
-
-@bounded
-@given(numbers=prices(), tokens=TOKENS)
-def test_the_worst_case_is_not_a_nano_dollar_dearer_than_what_can_happen(numbers, tokens):
-    dearest = max(("input", "cache_write_5m", "cache_read"), key=lambda kind: numbers[kind])
-    numbers = {name: value for name, value in numbers.items() if not name.startswith("long_")}
-
-    worst = pricing.worst_case(numbers, tokens, tokens)
-
-    assert worst == pricing.cost(numbers, Usage(**{dearest: tokens}, output=tokens))
-
-
-@bounded
-@given(
-    numbers=st.one_of(st.just(HAIKU_NUMBERS), prices()),
-    bound=st.one_of(TOKENS, st.integers(99_998, 100_002)),
-    available=st.integers(0, 10**13),
-)
-def test_the_affordable_answer_is_the_longest_that_fits(numbers, bound, available):
-    tokens = pricing.affordable_tokens(numbers, bound, available)
-
-    if tokens >= 0:
-        assert pricing.worst_case(numbers, bound, tokens) <= available
-    assert pricing.worst_case(numbers, bound, max(0, tokens + 1)) > available
 
 
 @pytest.mark.parametrize(("seconds", "tokens"), [(-3, 0), (0, 0), (0.001, 1), (1, 250), (2.001, 501)])
@@ -254,11 +179,37 @@ def test_writes_that_the_split_does_not_explain_count_at_the_lifetime_that_was_a
     assert (usage.cache_write_5m, usage.cache_write_1h) == split
 
 
+def test_a_lifetime_that_nobody_has_told_us_about_is_no_write_of_five_minutes():
+    split = {"ephemeral_5m_input_tokens": 30, "ephemeral_24h_input_tokens": 10}
+
+    usage = Usage.read({"cache_creation_input_tokens": 42, "cache_creation": split})
+
+    assert (usage.cache_write_5m, usage.unknown) == (32, 10)
+
+
+def test_what_the_sums_leave_out_is_not_free():
+    """Compaction is in `iterations` alone, and another model's answer has another price."""
+    own = {"type": "message", "input_tokens": 100, "output_tokens": 20}
+    other = {"type": "compaction", "input_tokens": 900, "cache_read_input_tokens": 50, "output_tokens": 7}
+
+    assert Usage.read({"input_tokens": 100, "output_tokens": 20, "iterations": [own]}).unknown == 0
+    assert Usage.read({"input_tokens": 100, "output_tokens": 20, "iterations": [own, other]}).unknown == 957
+
+
+def test_details_of_the_sums_and_counts_of_other_things_are_not_billed_as_tokens():
+    raw = {"input_tokens": 100, "input_tokens_details": {"image_tokens": 60}, "sandbox_units": 7, "latency_ms": 900}
+
+    assert Usage.read(raw) == Usage(input=100)
+
+
 @pytest.mark.parametrize("value", [None, "many", -5, [], {}, 1.5])
 def test_what_is_not_a_number_of_tokens_counts_nothing_and_breaks_nothing(value):
     fields = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "odd_tokens")
+    objects = ("cache_creation", "output_tokens_details", "server_tool_use")
 
     assert Usage.read(dict.fromkeys(fields, value)) == Usage()
+    assert Usage.read(dict.fromkeys(objects, value) | {"iterations": [value]}) == Usage()
+    assert Usage.read({"iterations": value}) == Usage()
 
 
 def test_everything_that_changes_the_price_is_read():

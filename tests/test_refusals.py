@@ -6,7 +6,7 @@ import uuid
 import pytest
 from django.utils import timezone
 
-from chat import spend
+from chat import spend, submission
 from chat.budgets import day_words
 from chat.models import LedgerEntry, Message, Price, Turn, UsageRecord
 from chat.money import nano, spoken
@@ -255,7 +255,7 @@ def test_the_same_id_with_another_text_is_told_that_it_was_sent_before(send, con
     assert composer_error(body).startswith("This message was sent before, with another text.")
     assert htmx or composer_text(body) == "Another text"
     assert written() == before
-    Turn.objects.all().stop()
+    submission.stop(Turn.objects.all())
 
 
 @pytest.mark.django_db
@@ -271,7 +271,7 @@ def test_a_second_tab_is_told_that_an_answer_is_being_written(send, conversation
     assert composer_error(body).startswith("An answer is still being written here. Your text stays")
     assert htmx or composer_text(body) == "From the second tab"
     assert written() == before
-    Turn.objects.all().stop()
+    submission.stop(Turn.objects.all())
 
 
 @pytest.mark.django_db

@@ -1,59 +1,22 @@
-"""A conversation as a request: what is sent, what is left out, and how long it can be at most."""
+"""A conversation as a request: what is sent, and what is left out."""
 
 import uuid
+from dataclasses import replace
 
 import pytest
-from django.db import transaction
-from hypothesis import given
-from hypothesis import strategies as st
 
-from chat import catalogue, spend
-from chat.claude import Request, bound_of, request_for, title_request
+from chat import catalogue
+from chat.claude import bound_of, request_for, title_request
 from chat.claude.request import SYSTEM
-from chat.engine import engine
-from chat.models import Conversation, Turn
-from chat.pricing import Usage
-from chat.sandbox import tokens, validation
-from chat.sandbox.catalogue import Catalogue
-from chat.sandbox.prompt import Prompt
-from tests.books import HAIKU, OPUS, SONNET, admit, bounded, few
+from chat.models import Turn
+from chat.pricing import MOST_SEARCHES
+from tests.books import HAIKU, OPUS, SONNET
+from tests.talk import API, OLD, counted, say, text
 
-API = Catalogue()
-OLD = "claude-haiku-4-5"  # counts with the older tokenizer
 # What the API still serves: a model that has retired is refused whatever is sent.
 SERVED = [model for model in catalogue.shipped() if API.get(model.id)]
-TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1).filter(str.strip)
 
 pytestmark = pytest.mark.django_db
-
-
-def counted(request: Request) -> int:
-    """What the stand-in counts, after having checked the request as the API does."""
-    body = {**request.parameters(), "max_tokens": request.wanted_tokens}
-    return Prompt(body, validation.check(body, API)).tokens
-
-
-def text(words: str) -> list[dict]:
-    return [{"type": "text", "text": words}]
-
-
-def say(conversation: Conversation, question: str, reply=None, *, stop_reason="end_turn", **choice) -> Turn:
-    """One more turn: over with that reply (text or blocks), or still to be answered."""
-    turn = conversation.start_turn(question, uuid.uuid4(), **choice)
-    if reply is not None:
-        turn.reply.write(text(reply) if isinstance(reply, str) and reply else reply or [])
-        turn.reply.keep()
-        Turn.objects.filter(id=turn.id).update(state=Turn.State.DONE, stop_reason=stop_reason)
-    return turn
-
-
-def book(turn: Turn, prompt: int, output: int, **end) -> None:
-    """The turn's call, settled as exact unless `end` says otherwise."""
-    Turn.objects.filter(id=turn.id).update(state=Turn.State.QUEUED)
-    running = Turn.objects.claim(turn.id)
-    record = admit(turn.user, turn=running, purpose="reply", model=turn.model)
-    spend.settle(record, Usage(input=prompt, output=output), **{"exact": True, **end})
-    Turn.objects.filter(id=turn.id).update(state=Turn.State.DONE)
 
 
 def sent(turn: Turn) -> list[tuple[str, str]]:
@@ -101,6 +64,16 @@ def test_thinking_and_tools_of_turns_that_are_over_are_left_out(conversation):
     request = request_for(say(conversation, "Two?"))
 
     assert request.messages[1] == {"role": "assistant", "content": text("One.")}
+
+
+def test_an_answer_with_sources_goes_back_as_its_words(conversation):
+    """What the citations point at, the search's results, is not sent either."""
+    source = {"type": "web_search_result_location", "url": "https://example.com", "encrypted_index": "Eo8B"}
+    say(conversation, "One?", [*text("Look: "), {"type": "text", "text": "sunny.", "citations": [source]}])
+
+    request = request_for(say(conversation, "Two?"))
+
+    assert request.messages[1]["content"] == [*text("Look: "), *text("sunny.")]
 
 
 def test_a_refused_question_is_not_sent_again(conversation):
@@ -220,7 +193,7 @@ def test_a_title_is_a_small_request_that_the_api_accepts(conversation, settings,
     request = title_request(turn.question, turn.user_id)
 
     assert counted(request) <= bound_of(request) < 2_500
-    assert not request.cached
+    assert not request.ttl
     assert request.wanted_tokens <= 1_024
 
 
@@ -232,125 +205,51 @@ def test_a_title_without_thinking_is_forty_tokens_at_most(conversation, settings
     assert (request.wanted_tokens, request.thinking) == (40, {"type": "disabled"})
 
 
-# --- The bound
+# --- What may cost more
 
 
-@bounded
-@given(
-    model=st.sampled_from([SONNET, OLD]),
-    system=TEXTS | st.just(""),
-    conversation=st.lists(st.tuples(TEXTS, TEXTS), max_size=4),
-    question=TEXTS,
-)
-def test_no_text_has_more_tokens_than_the_bound(model, system, conversation, question):
-    messages = [
-        {"role": role, "content": text(words)}
-        for pair in conversation
-        for role, words in zip(("user", "assistant"), pair, strict=True)
-    ]
-    request = Request(
-        model=model,
-        messages=[*messages, {"role": "user", "content": question}],
-        system=system if system.strip() else "",
-        wanted_tokens=100,
-    )
+@pytest.mark.parametrize("allowed", [0, 1, 3, 99])
+def test_an_answer_may_search_the_web_as_often_as_its_conversation_allows(conversation, allowed):
+    conversation.max_searches = allowed
 
-    assert counted(request) <= bound_of(request)
+    request = request_for(say(conversation, "What is new?"))
+
+    assert counted(request) > 0
+    [most] = [tool["max_uses"] for tool in request.parameters().get("tools", [])] or [0]
+    assert most == request.searches == min(allowed, MOST_SEARCHES)
+    assert request.countable().get("tools") == request.parameters().get("tools")
 
 
-@few
-@given(
-    texts=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4),
-    models=st.lists(st.sampled_from([SONNET, OPUS, OLD]), min_size=4, max_size=4),
-    known=st.lists(st.booleans(), min_size=4, max_size=4),
-)
-def test_no_conversation_has_more_tokens_than_the_bound_whatever_was_counted_before(alice, texts, models, known):
-    with transaction.atomic():
-        conversation = alice.conversations.create(model=SONNET)
-        for (question, reply), model, exact in zip(texts, models, known, strict=False):
-            turn = say(conversation, question, reply, model=model)
-            request = request_for(turn)
+@pytest.mark.parametrize("model", ["claude-mythos-5-2", "claude-unheard-of"])
+def test_a_model_that_cannot_search_is_not_asked_to(conversation, model):
+    conversation.max_searches = 3
 
-            assert counted(request) <= bound_of(request, turn)
-            output = tokens.count(reply, catalogue.find(model).tokenizer)
-            book(turn, counted(request), output, exact=exact)
-        transaction.set_rollback(True)
+    assert "tools" not in request_for(say(conversation, "What is new?", model=model)).parameters()
 
 
-@pytest.mark.parametrize(
-    "words", ["Hello", "Ünï©ödé 🙂" * 50, "\u200b\u0301" * 100, "日本語" * 100, "0 " * 1_000, "\t\r\n x"]
-)
-def test_the_bound_holds_against_count_tokens_over_http(conversation, sandbox, words):
-    request = request_for(say(conversation, words))
+def test_a_title_is_written_without_searching(conversation):
+    conversation.max_searches = 3
+    turn = say(conversation, "What is new?")
 
-    over_http = engine().wait(engine().ask(lambda claude: claude.count(request)))
-
-    assert over_http == counted(request) <= bound_of(request)
+    assert "tools" not in title_request(turn.question, turn.user_id).parameters()
 
 
-def test_an_exact_count_stands_for_everything_before_the_question(conversation):
-    long = say(conversation, "Read this: " + "word " * 20_000, "Read.")
-    book(long, prompt=21_000, output=9)
+@pytest.mark.parametrize("place", ["", "global", "us"])
+@pytest.mark.parametrize(("model", "knows_places"), [(SONNET, True), (OLD, False), ("claude-unheard-of", False)])
+def test_the_place_of_the_setting_is_asked_for_where_the_model_knows_places(
+    conversation, settings, model, knows_places, place
+):
+    settings.INFERENCE_GEO, settings.TITLE_MODEL = place, model
+    turn = say(conversation, "One?", model=model)
 
-    turn = say(conversation, "And?")
-    request = request_for(turn)
-
-    assert 21_009 < bound_of(request, turn) < 21_009 + 500
-    assert bound_of(request) > 100_000
-
-
-@pytest.mark.parametrize("why", ["estimated", "another tokenizer", "a longer system prompt", "void"])
-def test_what_is_not_known_exactly_does_not_lower_the_bound(conversation, why):
-    before = say(conversation, "word " * 1_000, "Read.", model=OLD if why == "another tokenizer" else SONNET)
-    if why != "void":
-        book(before, prompt=2, output=1, exact=why != "estimated")
-    if why == "a longer system prompt":
-        conversation.system_prompt = "rule " * 1_000
-
-    turn = say(conversation, "And?", model=SONNET)
-
-    assert bound_of(request_for(turn), turn) > 5_000
+    for request in (request_for(turn), title_request(turn.question, turn.user_id)):
+        assert request.parameters().get("inference_geo", "") == (place if knows_places else "")
+        assert not API.get(model) or counted(request) > 0
 
 
-def test_the_count_of_an_unknown_model_says_nothing_about_another_one(conversation):
-    before = say(conversation, "word " * 1_000, "Read.", model=SONNET)
-    book(before, prompt=2, output=1)
-    before.usage_records.update(model="model-of-a-gateway")
+def test_an_hour_of_caching_and_fast_mode_are_asked_for_in_words_that_the_api_accepts(conversation):
+    request = replace(request_for(say(conversation, "One?", model=OPUS)), ttl="1h", fast=True)
 
-    turn = say(conversation, "And?", model="another-model")
-
-    assert bound_of(request_for(turn), turn) > 5_000
-
-
-def test_a_question_asked_again_stands_on_the_count_before_it(conversation):
-    book(say(conversation, "word " * 1_000, "Read."), prompt=1_000, output=9)
-    first = say(conversation, "And?", "So.")
-
-    again = conversation.retry_turn(first.question, uuid.uuid4())
-
-    assert 1_009 < bound_of(request_for(again), again) < 1_600
-
-
-PAUSED = [
-    *text("I'll look."),
-    {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "tides " * 100}},
-    {
-        "type": "web_search_tool_result",
-        "tool_use_id": "srvtoolu_1",
-        "content": [
-            {"type": "web_search_result", "title": "t", "url": "https://example.com", "encrypted_content": "x " * 9_000}
-        ],
-    },
-]
-
-
-@pytest.mark.parametrize(("blocks", "counted_before"), [(PAUSED, False), (PAUSED[:2], True)])
-def test_the_bound_holds_after_claude_paused(conversation, blocks, counted_before):
-    first = say(conversation, "One?", "One.")
-    if counted_before:
-        book(first, prompt=120, output=2)
-    turn = say(conversation, "Tell me all about the tides. " * 200)
-
-    request = request_for(turn).continued_after(blocks)
-
-    assert counted(request) <= bound_of(request, turn)
+    assert counted(request) > 0
+    assert request.parameters()["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
+    assert request.parameters()["speed"] == "fast"

@@ -170,7 +170,11 @@ def test_a_refusal_names_the_tightest_budget_and_what_is_left_of_it(alice, limit
         admit(alice)
 
     assert refusal.value.account.source == "the pot of everyone"
-    assert (refusal.value.account.period, refusal.value.left, refusal.value.input_bound) == ("week", 123, 100)
+    assert (refusal.value.account.period, refusal.value.left, refusal.value.call.terms.input_bound) == (
+        "week",
+        123,
+        100,
+    )
     assert (refusal.value.period.spent, refusal.value.period.limit) == (COST, COST + 123)
 
 

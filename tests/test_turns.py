@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 
 from chat import doorbell, pricing, spend
-from chat.claude import bound_of, request_for
+from chat.claude import request_for, terms_of
 from chat.models import BudgetPeriod, Turn, UsageRecord
 from chat.money import dollars
 from tests.conftest import over, wait_until
@@ -155,7 +155,7 @@ def test_fifty_turns_at_once_with_money_for_ten_make_ten_calls(alice, limit, san
 def _hold_for(turn) -> int:
     request = request_for(turn)
     price, _ = spend.current_price(turn.model)
-    return pricing.worst_case(price.numbers(), bound_of(request, turn), request.wanted_tokens)
+    return pricing.worst_case(price.numbers(), terms_of(request, turn), request.wanted_tokens)
 
 
 def test_stop_in_mid_answer_keeps_the_text_closes_the_connection_and_books_it(send, browse, alice, sandbox):

@@ -1,3 +1,3 @@
 """Django's admin for everything, with the money read-only."""
 
-from chat.admin import conversations, money, people  # noqa: F401  registers the models
+from chat.admin import alarms, conversations, money, people  # noqa: F401  registers the models

@@ -1,5 +1,7 @@
 from django.contrib import admin
 from django.contrib.admin.options import ActionLocation
+from django.urls import reverse
+from django.utils.html import format_html
 
 from chat.models import Budget, BudgetPeriod, BudgetRequest, LedgerEntry, Price, UsageRecord
 from chat.money import spoken
@@ -103,11 +105,26 @@ class UsageRecordAdmin(ReadOnly):
         "state",
         "stop_reason",
     ]
-    list_filter = ["state", "confidence", "purpose", "model"]
+    list_filter = ["state", "confidence", "unusual", "purpose", "model"]
     list_select_related = ["user"]
     search_fields = ["request_id", "message_id", "user__username"]
     exclude = ["conversation", "turn"]
     date_hierarchy = "admitted_at"
+
+    def get_list_display(self, request):
+        return [*self.list_display, "correction"] if _may_correct(request) else self.list_display
+
+    def get_readonly_fields(self, request, obj=None):
+        return ["correction"] if _may_correct(request) else []
+
+    def get_fields(self, request, obj=None):
+        return sorted(super().get_fields(request, obj), key=lambda name: name != "correction")  # first, as a button is
+
+    @admin.display(description="correction")
+    def correction(self, obj) -> str:
+        if obj.state != UsageRecord.State.SETTLED:
+            return "–"
+        return format_html('<a href="{}">Correct this cost</a>', reverse("admin:call-correction", args=[obj.pk]))
 
 
 @admin.register(LedgerEntry)
@@ -116,3 +133,7 @@ class LedgerEntryAdmin(ReadOnly):
     list_filter = ["kind"]
     list_select_related = ["period"]
     exclude = ["record"]
+
+
+def _may_correct(request) -> bool:
+    return request.user.has_perm("chat.add_ledgerentry")

@@ -1,6 +1,7 @@
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 
+from chat import submission
 from chat.models import User
 
 
@@ -10,4 +11,4 @@ class PersonAdmin(UserAdmin):
         """Whoever may no longer sign in has nothing written for them any more either."""
         super().save_model(request, obj, form, change)
         if not obj.is_active:
-            obj.turns.stop()
+            submission.stop(obj.turns.all())

@@ -1,8 +1,11 @@
-"""The only door to Anthropic: nothing outside this package imports `anthropic` or knows its wire."""
+"""The only door to Anthropic: nothing outside this package imports `anthropic` or knows its wire.
+
+`client` and `organization` are imported where they are used: the SDK is most of a worker's memory, and the web has no
+use for it.
+"""
 
 from chat.claude.answer import Answer
-from chat.claude.client import Claude
 from chat.claude.errors import ClaudeError
-from chat.claude.request import Request, bound_of, request_for, title_request
+from chat.claude.request import Request, bound_of, request_for, terms_of, title_request
 
-__all__ = ["Answer", "Claude", "ClaudeError", "Request", "bound_of", "request_for", "title_request"]
+__all__ = ["Answer", "ClaudeError", "Request", "bound_of", "request_for", "terms_of", "title_request"]

@@ -9,7 +9,8 @@ from anthropic import AsyncAnthropic, DefaultAioHttpClient
 from django.conf import settings
 
 from chat.claude.answer import Answer
-from chat.claude.errors import ClaudeError, from_event, from_exception
+from chat.claude.errors import ClaudeError
+from chat.claude.faults import from_event, from_exception
 from chat.claude.request import Request
 
 # `read` is the longest silence; pings end it, so the engine has its own watch for progress.

@@ -533,6 +533,10 @@ class Migration(migrations.Migration):
                 ("model", models.CharField(max_length=100)),
                 ("price_numbers", models.JSONField()),
                 ("input_bound", models.PositiveIntegerField(help_text="Tokens; the prompt cannot have more.")),
+                (
+                    "terms",
+                    models.JSONField(default=dict, help_text="What it may be billed as: the rest of pricing.Terms."),
+                ),
                 ("max_tokens", models.PositiveIntegerField()),
                 (
                     "fitted",

@@ -95,7 +95,7 @@ class Conversation(models.Model):
                     question.parent_id = row.active_leaf_id
                 Message.objects.bulk_create([question, reply] if is_new else [reply])
                 turn = self.turns.create(
-                    user_id=self.owner_id,
+                    user=self.owner,
                     question=question,
                     reply=reply,
                     client_id=client_id,
@@ -105,6 +105,7 @@ class Conversation(models.Model):
                 self.active_leaf, self.model, self.effort = reply, turn.model, turn.effort
                 self.title = row.title or first_words(question.text)
                 self.save(update_fields=["active_leaf", "model", "effort", "title", "updated_at"])
+                turn.is_new = True
                 return turn
         except IntegrityError:
             if turn := self._sent_before(client_id, question.text):

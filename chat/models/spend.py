@@ -30,6 +30,13 @@ class PriceQuerySet(models.QuerySet):
         """The price in force at that moment, or None: then the model may not be called."""
         return self.filter(model=model, effective_from__lte=at).order_by("-effective_from", "-id").first()
 
+    def current_of(self, models, at) -> dict[str, "Price"]:
+        """The prices in force at that moment, by model, in one query. What has none is not in it."""
+        return {
+            price.model: price
+            for price in Price.objects.filter(model__in=models, effective_from__lte=at).order_by("effective_from", "id")
+        }
+
 
 class Price(WriteOnceModel):
     """What a model costs from a date on. Amounts are nano-dollars per million tokens, as the vendor quotes."""
@@ -121,6 +128,7 @@ class UsageRecord(models.Model):
     price = models.ForeignKey(Price, models.PROTECT, related_name="+")
     price_numbers = models.JSONField()
     input_bound = models.PositiveIntegerField(help_text="Tokens; the prompt cannot have more.")
+    terms = models.JSONField(default=dict, help_text="What it may be billed as: the rest of pricing.Terms.")
     max_tokens = models.PositiveIntegerField()
     fitted = models.BooleanField(default=False, help_text="max_tokens was lowered to what the budgets hold.")
     input_tokens = models.PositiveIntegerField(default=0)

@@ -26,7 +26,7 @@ class TurnQuerySet(models.QuerySet):
 
     def stop(self) -> int:
         """Stop these turns. Queued ones end here, and their number is returned; running ones are told, and end by
-        their workers."""
+        their workers. What is held for the queued ones is let go by `submission.stop`, or by the sweeper."""
         queued = self.filter(state=Turn.State.QUEUED).update(
             state=Turn.State.STOPPED, stop_requested=True, finished_at=Now()
         )
@@ -50,6 +50,8 @@ class Turn(models.Model):
         INTERRUPTED = "interrupted"
 
     LIVE = (State.QUEUED, State.RUNNING)
+
+    is_new = False  # True on what `Conversation.start_turn` has just made, not on what it found
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     conversation = models.ForeignKey("chat.Conversation", models.CASCADE, related_name="turns")

@@ -4,8 +4,9 @@ A directive in the last user message, `[[sandbox key=value flag ...]]` (the last
 `enqueue` for the next request. Numbers K are output tokens sent, thinking included. An unknown key
 or a value out of range is a 400 that says so. Values are URL-encoded where they need to be.
 
-shape    ttft=MS rate=TOKENS_PER_S tokens=N thinking=N say=TEXT stamp searches=N
+shape    ttft=MS rate=TOKENS_PER_S tokens=N thinking=N say=TEXT stamp searches=N us
          stamp: every token's text is "<index>@<CLOCK_MONOTONIC ns at sending>; "
+         us: served in the US unless the request names a place, as a workspace may have it by default
 before   status=400|401|402|413|429|500|502html|529|spend_limit|org_limit|workspace_limit|too_long
          retry_after=S hang=S rst_before_headers
 within   error_at=K (0: the very first event) cut_at=K rst_at=K eof_at=K no_delta
@@ -32,7 +33,7 @@ STOPS = (
     "something_new",
     "end_empty",
 )
-_SHAPE = {"ttft", "rate", "tokens", "thinking", "say", "stamp", "searches"}
+_SHAPE = {"ttft", "rate", "tokens", "thinking", "say", "stamp", "searches", "us"}
 _ENDINGS = (
     "error_at",
     "cut_at",
@@ -56,6 +57,7 @@ class Scenario:
     say: str | None = None
     stamp: bool = False
     searches: int = 0
+    us: bool = False
     status: str | None = None
     retry_after: float | None = None
     hang: float = 0

@@ -186,9 +186,14 @@ class Generation:
                 "thinking_tokens": self._thinking_generated,
                 "web_searches": self._searches,
                 "fast": self._prompt.body.get("speed") == "fast",
-                "us": self._prompt.body.get("inference_geo") == "us",
+                "us": self._place == "us",
             },
         )
+
+    @property
+    def _place(self):
+        default = "us" if self._scenario.us and self._prompt.model.price.get("us") else "global"
+        return self._prompt.body.get("inference_geo") or default
 
     @property
     def _thinking_generated(self):
@@ -213,7 +218,7 @@ class Generation:
                 # A placeholder: the final figure comes with message_delta.
                 "output_tokens": 1 if self._plan.parts or self._plan.unseen_tokens else 0,
                 "service_tier": "standard",
-                "inference_geo": self._prompt.body.get("inference_geo") or "global",
+                "inference_geo": self._place,
                 **({"speed": self._prompt.body["speed"]} if self._prompt.body.get("speed") else {}),
             },
         }
@@ -235,7 +240,7 @@ class Generation:
             "input_tokens": self._input.uncached,
             "cache_creation_input_tokens": self._input.write_5m + self._input.write_1h,
             "cache_read_input_tokens": self._input.read,
-            **({"sandbox_units": 7} if self._scenario.unknown_usage else {}),
+            **({"sandbox_units": 7, "sandbox_tokens": 3} if self._scenario.unknown_usage else {}),
         }
 
     def _final_usage(self):

@@ -13,7 +13,8 @@ PER_REQUEST = 8
 PER_MESSAGE = 4
 PER_PDF_PAGE = 3_000
 UNSEEN_IMAGE = 1_600
-LARGEST_IMAGE = 4_784
+# After downscaling, which models of the newer tokenizer do less of.
+LARGEST_IMAGE = {"old": 1_568, "new": 4_784}
 
 _PIECES = {
     name: re.compile(
@@ -41,7 +42,7 @@ def of_block(block, tokenizer):
         case "text":
             return count(block["text"], tokenizer)
         case "image":
-            return _of_image(block["source"])
+            return _of_image(block["source"], tokenizer)
         case "document":
             return _of_document(block, tokenizer)
         case "tool_result":
@@ -69,12 +70,12 @@ def _of_document(block, tokenizer):
             return around + PER_PDF_PAGE
 
 
-def _of_image(source):
+def _of_image(source, tokenizer):
     size = image_size(base64.b64decode(source["data"])) if source.get("type") == "base64" else None
     if not size:
-        return UNSEEN_IMAGE
+        return min(LARGEST_IMAGE[tokenizer], UNSEEN_IMAGE)
     width, height = size
-    return min(LARGEST_IMAGE, -(-width // 28) * -(-height // 28))
+    return min(LARGEST_IMAGE[tokenizer], -(-width // 28) * -(-height // 28))
 
 
 def image_size(data):

@@ -7,7 +7,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from chat import catalogue, doorbell, thread
+from chat import catalogue, submission, thread
 from chat.forms import ComposerForm, ConversationForm
 from chat.http import SignedInRequest
 from chat.models import Conversation, Turn
@@ -142,10 +142,7 @@ def _begin(request: SignedInRequest, form: ComposerForm, client_id: uuid.UUID) -
 
 def _start(conversation: Conversation, form: ComposerForm, client_id: uuid.UUID) -> Turn:
     fields = form.cleaned_data
-    turn = conversation.start_turn(fields["text"], client_id, model=fields["model"], effort=fields["effort"])
-    # The row is committed or it is not; the bell is rung after that and can fail without harm.
-    transaction.on_commit(lambda: doorbell.ring(turn.id), robust=True)
-    return turn
+    return submission.ask(conversation, fields["text"], client_id, model=fields["model"], effort=fields["effort"])
 
 
 def _page(request: SignedInRequest, conversation: Conversation | None, *, text: str = "", error: str = "") -> dict:

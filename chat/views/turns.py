@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
 from django.views.decorators.http import require_POST, require_safe
 
-from chat import doorbell, fragments, streams, thread
+from chat import fragments, streams, submission, thread
 from chat.http import SignedInRequest
 from chat.models import Turn
 from chat.models.conversation import LiveTurnExists
@@ -46,7 +46,7 @@ def turn_stream(request: HttpRequest, turn_id: uuid.UUID) -> HttpResponse:
 def turn_stop(request: SignedInRequest, turn_id: uuid.UUID) -> HttpResponse:
     """Stop, at whatever moment. A queued turn ends here; a running one is told, and its worker ends it."""
     turn = get_object_or_404(request.user.turns.select_related("conversation"), id=turn_id)
-    if Turn.objects.filter(id=turn.id).stop():
+    if submission.stop(Turn.objects.filter(id=turn.id)):
         streams.end(turn.id, turn.attempt)
     return HttpResponse(status=204) if request.htmx else redirect(turn.conversation)
 
@@ -59,10 +59,9 @@ def turn_retries(request: SignedInRequest, turn_id: uuid.UUID) -> HttpResponse:
     # Derived, so that a double click on the same button asks once.
     client_id = uuid.uuid5(turn.id, "retry")
     try:
-        again = turn.conversation.retry_turn(turn.question, client_id)
+        again = submission.ask_again(turn.conversation, turn.question, client_id)
     except LiveTurnExists:
         return refuse(request, turn.conversation, BUSY, 409)
-    doorbell.ring(again.id)
     return accepted(request, turn.conversation, again, [again.reply], instead_of=turn)
 
 

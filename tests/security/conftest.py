@@ -11,9 +11,9 @@ from django.db import connection
 from django.test import Client
 from django.test.client import ClientHandler
 
-from chat import spend
-from chat.models import Budget, Conversation, Turn, UsageRecord, User
-from chat.pricing import Usage
+from chat import alarms, spend
+from chat.models import Budget, BudgetPeriod, BudgetWarning, Conversation, Turn, UsageRecord, User
+from chat.pricing import Terms, Usage
 from tests.conftest import PASSWORD
 from tests.security.routes import PEOPLE, model_of
 
@@ -59,7 +59,7 @@ def answered(conversation, alice) -> Turn:
             user=alice,
             purpose=UsageRecord.Purpose.REPLY,
             model=turn.model,
-            input_bound=100,
+            terms=Terms(input_bound=100),
             wanted_tokens=1000,
             turn=turn,
         )
@@ -95,7 +95,10 @@ def people(browse, alice, bob, ada, clerk):
 def address(answered, alice, limit):
     """The path of a route, with the ids of things that are there. They are Alice's where they are anybody's."""
     limit(alice, "5")
-    alice.budget_requests.create(amount=1_000_000_000, reason="Because", until="2030-01-01")
+    asked = alice.budget_requests.create(amount=1_000_000_000, reason="Because", until="2030-01-01")
+    period = BudgetPeriod.objects.get(account=f"user:{alice.pk}")
+    warning = BudgetWarning.objects.create(period=period, mode="block", percent=80, limit=1, spent=1)
+    alarms.sound("no_key", "Set the key.")
     Group.objects.create(name="Team")
     EmailAddress.objects.create(user=alice, email="alice@example.org")
 
@@ -103,6 +106,9 @@ def address(answered, alice, limit):
         path = re.sub(r"\^?\(\?P<(\w+)>[^)]*\)\$?", lambda match: STANDS_FOR[match[1]], route.replace("^", ""))
         path = path.replace("<uuid:conversation_id>", str(answered.conversation_id))
         path = path.replace("<uuid:turn_id>", str(answered.id)).replace("<path:content_type_id>", "1")
+        path = path.replace("<uuid:record_id>", str(answered.usage_records.get().id))
+        path = path.replace("<int:request_id>", str(asked.pk)).replace("<int:user_id>", str(alice.pk))
+        path = path.replace("<int:warning_id>", str(warning.pk))
         if model := model_of(route):
             row = next(m for m in admin.site._registry if m._meta.label_lower == model.replace("/", "."))
             newest = row.objects.filter(user=alice).get() if row is Budget else row.objects.order_by("pk").first()

@@ -23,6 +23,13 @@ ROUTES = {
     "turns/<uuid:turn_id>/stop/": ("302 405 405 405", "302 302 404 404"),
     "turns/<uuid:turn_id>/retries/": ("302 405 405 405", "302 302 404 404"),
     "spend/": ("302 200 200 200", "302 405 405 405"),
+    "spend/calls.csv": ("302 200 200 200", "302 405 405 405"),
+    "spend/limit/": ("302 405 405 405", "302 422 422 422"),
+    "spend/requests/": ("302 200 200 200", "302 422 422 422"),
+    "spend/requests/<int:request_id>/withdrawal/": ("302 405 405 405", "302 302 404 404"),
+    # Hers is not decided yet, so there is nothing that even she could dismiss.
+    "spend/requests/<int:request_id>/dismissal/": ("302 405 405 405", "302 404 404 404"),
+    "spend/warnings/<int:warning_id>/dismissal/": ("302 405 405 405", "302 302 404 404"),
     "healthz": ("200 200 200 200", "405 405 405 405"),
     # Ready or not: whether a worker runs is not this matrix's business, nor a secret.
     "readyz": ("200|503 200|503 200|503 200|503", "405 405 405 405"),
@@ -38,7 +45,16 @@ ROUTES = {
     "accounts/^password/reset/key/(?P<uidb36>[0-9A-Za-z]+)-(?P<key>.+)/$": ("200 200 200 200", "200 200 200 200"),
     "accounts/password/reset/done/": ("200 200 200 200", "405 405 405 405"),
     "admin/": ("302 302 302 200", "302 302 302 200"),
+    "admin/spend/books/": ("302 302 302 200", "302 302 302 405"),
     "admin/spend/": ("302 302 302 200", "302 302 302 200"),
+    "admin/spend/people.csv": ("302 302 302 200", "302 302 302 405"),
+    "admin/spend/calls.csv": ("302 302 302 200", "302 302 302 405"),
+    "admin/spend/ledger.csv": ("302 302 302 200", "302 302 302 405"),
+    "admin/spend/calls/<uuid:record_id>/correction/": ("302 302 302 200", "302 302 302 422"),
+    "admin/spend/requests/<int:request_id>/grant/": ("302 302 302 405", "302 302 302 302"),
+    "admin/spend/requests/<int:request_id>/decline/": ("302 302 302 405", "302 302 302 302"),
+    "admin/spend/requests/<int:request_id>/undo/": ("302 302 302 405", "302 302 302 302"),
+    "admin/spend/people/<int:user_id>/limit/": ("302 302 302 405", "302 302 302 422"),
     "admin/login/": ("302 403 403 302", "302 403 403 200"),
     "admin/logout/": ("302 302 302 405", "302 302 302 200"),
     "admin/password_change/": ("302 302 302 200", "302 302 302 200"),
@@ -58,6 +74,8 @@ ADMIN = {
     "chat/budgetperiod": set(),
     "chat/usagerecord": set(),
     "chat/ledgerentry": set(),
+    "chat/budgetwarning": set(),
+    "chat/alarm": set(),
     "chat/turn": set(),
     "chat/user": {"add", "change", "delete"},
     "auth/group": {"add", "change", "delete"},
@@ -71,7 +89,7 @@ def every_route() -> list[str]:
 
 def model_of(route: str) -> str | None:
     """For a route of the admin that belongs to a model: which, as in ADMIN."""
-    match = re.match("admin/([a-z]+/[a-z]+)/", route)
+    match = re.match("admin/((?!spend/)[a-z]+/[a-z]+)/", route)
     return match[1] if match else None
 
 

@@ -35,6 +35,7 @@ WRONG = {
     "DATABASE_URL": ["mysql://root@db/tally", "nonsense", "oracle://x"],
     "REDIS_URL": ["http://127.0.0.1/", "127.0.0.1:6379"],
     "ANTHROPIC_BASE_URL": ["ftp://evil.example", "file:///etc/passwd"],
+    "SITE_URL": ["tally.example.org", "ftp://tally.example.org", "https://"],
     "EMAIL_URL": ["pigeon://coop", "smtp://mail.example:post"],
     "LEASE_SECONDS": ["0", "-1", "soon", "nan"],
     "SWEEP_SECONDS": ["0"],
@@ -46,12 +47,22 @@ WRONG = {
     "RETRY_PATIENCE_SECONDS": ["0"],
     "WEB_THREADS": ["0", "many"],
     "DEFAULT_LIMIT": ["0", "-5", "much", "nan", "inf"],
+    "CALL_CEILING_DOLLARS": ["0", "-5", "much", "nan", "inf"],
+    "CALL_CEILING_TOKENS": ["0", "-1", "many", "1.5"],
+    "INFERENCE_GEO": ["US", "moon"],
     "DEFAULT_MODEL": ["gpt-4"],
     "TITLE_MODEL": ["gpt-4"],
     "MODELS": ["gpt-4"],
 }
 # Any text may be right: only the world outside can tell.
-FREE = {"ALLOWED_HOSTS", "ANTHROPIC_API_KEY", "DEFAULT_FROM_EMAIL", "METRICS_TOKEN", "STATIC_ROOT"}
+FREE = {
+    "ALLOWED_HOSTS",
+    "ANTHROPIC_ADMIN_KEY",
+    "ANTHROPIC_API_KEY",
+    "DEFAULT_FROM_EMAIL",
+    "METRICS_TOKEN",
+    "STATIC_ROOT",
+}
 CASES = [(name, value) for name, values in WRONG.items() for value in values]
 
 # A start takes seconds, most of them for imports. Here they are made once, and each start is a fork.

@@ -7,13 +7,17 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, close_old_connections
 
+from chat import mail, periodic, warnings
 from chat.sweeper import Sweeper
 
 log = structlog.get_logger(__name__)
 
 
 class Command(BaseCommand):
-    help = "Look after turns whose worker died and bells that nobody heard. Two of these at once are harmless."
+    help = (
+        "Look after turns whose worker died and bells that nobody heard, warnings, mail and what is due once a day. "
+        "Two of these at once are harmless."
+    )
 
     def add_arguments(self, parser) -> None:
         parser.add_argument("--once", action="store_true", help="One round, without waiting, then leave.")
@@ -21,7 +25,7 @@ class Command(BaseCommand):
     def handle(self, *args, **options) -> None:
         sweeper = Sweeper()
         if options["once"]:
-            sweeper.sweep()
+            _one_round(sweeper)
             return
         leave = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -34,9 +38,16 @@ class Command(BaseCommand):
                 leave.wait(settings.LEASE_SECONDS)
             last = time.monotonic()
             try:
-                sweeper.sweep()
+                _one_round(sweeper)
             except DatabaseError:
                 log.warning("sweeper_without_database", exc_info=True)
                 leave.wait(settings.LEASE_SECONDS)
             close_old_connections()
             leave.wait(settings.SWEEP_SECONDS)
+
+
+def _one_round(sweeper: Sweeper) -> None:
+    sweeper.sweep()
+    warnings.note_crossings()
+    periodic.ring()
+    mail.send_outstanding()
