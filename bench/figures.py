@@ -188,8 +188,9 @@ def burst(bench: Bench) -> list[Row]:
     person = Person(**stand.seed("people", count=1, prefix="poor")["people"][0])
     ids = stand.seed("conversations", owners=[person.id] * (count + 1), effort="quick")["conversations"]
     probe, *tabs = [replace(person, conversation=uuid) for uuid in ids]
-    # The same length in both, so that the same is held for them. The second is longer than anybody may pay for.
-    ask = "[[sandbox ttft=200 rate=4000 tokens={:06}]] Tell me everything."
+    # The same length in both, so that the same is held for them. The second is longer than anybody may pay for, and
+    # begins when all have been refused: two answers at full speed would take the cores that refusals are measured on.
+    ask = "[[sandbox ttft=3000 rate=4000 tokens={:06}]] Tell me everything."
     client.run(client.one_by_one([partial(bench.tally.ask, probe, ask.format(10), 0)]))
     stand.wait_until_quiet()
     purse, paid_before = stand.seed("purse", person=person.id, calls=2), len(_invoice(stand))

@@ -6,12 +6,14 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
+from django.contrib.auth.models import Group
 from django.db import connection, transaction
 from django.db.models import F, Q, Sum
 from django.utils import timezone
 
 from chat.models import Budget, BudgetPeriod, LedgerEntry, UsageRecord, User
 from chat.periods import window
+from chat.prepared import Prepared
 
 EVERYONE = "everyone"
 # The number of the lock in PostgreSQL; any that nothing else in the database uses.
@@ -84,13 +86,12 @@ def accounts_of(user: User, at: datetime) -> list[Account]:
 
 def groups_of(user_id: int) -> list[int]:
     """The ids of a person's teams. Spend is booked under the first."""
-    memberships = User.groups.through.objects.filter(user_id=user_id)
-    return sorted(memberships.values_list("group_id", flat=True))
+    return sorted(membership.group_id for membership in _memberships(user_id))
 
 
 def accounts_for(user_id: int, groups: list[int], at: datetime) -> list[Account]:
     """`accounts_of` for somebody whose teams are known."""
-    return _applying(_in_force(at).filter(_for(user_id, groups)), user_id, at)
+    return _applying(_in_force_for(at, user_id, groups), user_id, at)
 
 
 def enter_the_books(*, alone: bool = False) -> None:
@@ -194,8 +195,13 @@ def _in_force(at: datetime):
     return Budget.objects.filter(Q(valid_until=None) | Q(valid_until__gt=at)).select_related("group")
 
 
-def _for(user_id: int, groups: list[int]) -> Q:
-    return Q(user=user_id) | Q(group__in=groups) | Q(user=None, group=None)
+_memberships = Prepared(lambda user: User.groups.through.objects.filter(user_id=user), User._meta.pk)
+_in_force_for = Prepared(
+    lambda at, user, groups: _in_force(at).filter(Q(user=user) | Q(group__id__in=groups) | Q(user=None, group=None)),
+    Budget._meta.get_field("valid_until"),
+    User._meta.pk,
+    Group._meta.pk,
+)
 
 
 def _applying(in_force: Iterable[Budget], user_id: int, at: datetime) -> list[Account]:

@@ -11,15 +11,17 @@ only finds out how much fits.
 import uuid
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import Any
 
-from django.db import transaction
-from django.db.models import F
+from django.db import connection, transaction
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from chat import catalogue, pricing
 from chat.budgets import EVERYONE, Account, accounts_for, enter_the_books, groups_of, open_period, periods_with
 from chat.models import BudgetPeriod, LedgerEntry, Price, Turn, UsageRecord, User
+from chat.prepared import Prepared
 from chat.pricing import Terms, Usage
 
 # An answer that may not have this many tokens would be cut before it says anything.
@@ -107,6 +109,18 @@ def send(record: UsageRecord, turn: Turn) -> UsageRecord:
     return record
 
 
+def foresee(call: Call) -> OverBudget | None:
+    """Whether a call would be refused now. A look without a lock: where it says None, `hold` and `admit` decide."""
+    try:
+        price, now = current_price(call.model)
+        _room(call, price.numbers(), groups_of(call.user.pk), now, locked=False)
+    except OverBudget as over:
+        return over
+    except (Unpriceable, _NotOpened):
+        pass
+    return None
+
+
 def _opened(call: Call, state: str) -> UsageRecord:
     while True:
         try:
@@ -125,17 +139,8 @@ def _open(call: Call, state: str) -> UsageRecord:
         raise Replaced
     enter_the_books()
     price, now = current_price(call.model)
-    numbers = price.numbers()
-    groups = groups_of(call.user.pk)
-    accounts = accounts_for(call.user.pk, groups, now)
-    periods = _locked_periods(accounts, _keys(call.user.pk, groups), now)
-    tightest = min((period for period in periods if period.limit is not None), key=_left, default=None)
-    max_tokens = call.wanted_tokens
-    if tightest is not None:
-        max_tokens = min(max_tokens, pricing.affordable_tokens(numbers, call.terms, _left(tightest)))
-    if tightest is not None and max_tokens < call.least:
-        [account] = [a for a in accounts if (a.key, a.period) == (tightest.account, tightest.period)]
-        raise OverBudget(account, tightest, call, numbers)
+    numbers, groups = price.numbers(), groups_of(call.user.pk)
+    periods, max_tokens = _room(call, numbers, groups, now)
     worst = pricing.worst_case(numbers, call.terms, max_tokens)
     record = UsageRecord.objects.create(
         user=call.user,
@@ -164,10 +169,10 @@ def _open(call: Call, state: str) -> UsageRecord:
 
 def current_price(model: str) -> tuple[Price, datetime]:
     """The usable price of a model or of what its alias stands for, and the database's time. Raises Unpriceable."""
-    price = Price.objects.annotate(now=Now()).current(catalogue.find(model).id, Now())
-    if price is None or not price.is_usable:
+    found: list[Any] = _prices(catalogue.find(model).id)
+    if not found or not found[0].is_usable:
         raise Unpriceable(model)
-    return price, price.now
+    return found[0], found[0].now
 
 
 @transaction.atomic
@@ -243,6 +248,26 @@ def adjust(record: UsageRecord, amount: int, *, actor: User, reason: str) -> Non
         entry.save()
 
 
+_prices = Prepared(
+    lambda model: (
+        Price.objects.annotate(now=Now())
+        .filter(model=model, effective_from__lte=Now())
+        .order_by("-effective_from", "-id")[:1]
+    ),
+    Price._meta.get_field("model"),
+)
+
+
+def _current(keys: list, now) -> QuerySet[BudgetPeriod]:
+    current = BudgetPeriod.objects.filter(account__in=keys, start__lte=now, end__gt=now)
+    return current.order_by("account", "period")
+
+
+_OF_PERIODS = BudgetPeriod._meta.get_field("account"), BudgetPeriod._meta.get_field("start")
+_current_periods = Prepared(_current, *_OF_PERIODS)
+_current_periods_locked = Prepared(lambda keys, now: _current(keys, now).select_for_update(), *_OF_PERIODS)
+
+
 class _NotOpened(Exception):
     """Accounts are used for the first time in their period. Opening may have to wait for other calls to settle, which
     nobody should do who holds locks on other periods: hence another transaction."""
@@ -262,13 +287,28 @@ def _keys(user_id: int, groups: list[int]) -> list[str]:
     return [f"user:{user_id}", *(f"group:{group}" for group in groups), EVERYONE]
 
 
-def _locked_periods(accounts: list[Account], keys: list[str], now: datetime) -> list[BudgetPeriod]:
-    """The period rows that a call is counted in, in their order, locked, with today's limits on them.
+def _room(
+    call: Call, numbers: dict, groups: list[int], now: datetime, *, locked: bool = True
+) -> tuple[list[BudgetPeriod], int]:
+    """The periods that a call is counted in, and the `max_tokens` that fit into all of them. Raises OverBudget."""
+    accounts = accounts_for(call.user.pk, groups, now)
+    periods = _periods(accounts, _keys(call.user.pk, groups), now, locked=locked)
+    tightest = min((period for period in periods if period.limit is not None), key=_left, default=None)
+    if tightest is None:
+        return periods, call.wanted_tokens
+    max_tokens = min(call.wanted_tokens, pricing.affordable_tokens(numbers, call.terms, _left(tightest)))
+    if max_tokens < call.least:
+        [account] = [a for a in accounts if (a.key, a.period) == (tightest.account, tightest.period)]
+        raise OverBudget(account, tightest, call, numbers)
+    return periods, max_tokens
+
+
+def _periods(accounts: list[Account], keys: list[str], now: datetime, *, locked: bool = True) -> list[BudgetPeriod]:
+    """The period rows that a call is counted in, in their order, with today's limits on them.
 
     A row whose limit has been taken away goes on counting: the limit may come back before the period is over.
     """
-    rows = BudgetPeriod.objects.filter(account__in=keys, start__lte=now, end__gt=now)
-    periods = list(rows.select_for_update().order_by("account", "period"))
+    periods = (_current_periods_locked if locked else _current_periods)(keys, now)
     limits = {(account.key, account.period): account for account in accounts}
     missing = set(limits) - {(period.account, period.period) for period in periods}
     if missing:
@@ -281,11 +321,14 @@ def _locked_periods(accounts: list[Account], keys: list[str], now: datetime) -> 
 
 
 def _hold(period: BudgetPeriod, amount: int) -> None:
-    row = BudgetPeriod.objects.filter(id=period.id)
-    if period.limit is not None:
-        row = row.filter(held__lte=period.limit - amount - F("spent"))
-    if not row.update(limit=period.limit, warn_limit=period.warn_limit, held=F("held") + amount):
-        raise AssertionError(f"{period} was changed under its lock")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """UPDATE chat_budgetperiod SET "limit" = %(limit)s, warn_limit = %(warn_limit)s, held = held + %(amount)s
+            WHERE id = %(id)s AND (%(limit)s IS NULL OR spent + held + %(amount)s <= %(limit)s)""",
+            {"id": period.id, "limit": period.limit, "warn_limit": period.warn_limit, "amount": amount},
+        )
+        if not cursor.rowcount:
+            raise AssertionError(f"{period} was changed under its lock")
 
 
 def _close(record: UsageRecord, state: str, cost: int, columns: dict) -> bool:

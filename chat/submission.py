@@ -1,6 +1,7 @@
 """What the web does for a turn: make it with the money for its first call, and stop it."""
 
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 from django.db import transaction
@@ -9,8 +10,9 @@ from django.utils import timezone
 
 from chat import alarms, budgets, catalogue, doorbell, pricing, spend, warnings
 from chat.claude.request import request_for, terms_of
-from chat.models import Conversation, Message, Price, Turn, UsageRecord
+from chat.models import Conversation, Message, Price, Turn, UsageRecord, User
 from chat.models.turn import TurnQuerySet
+from chat.pricing import Terms
 
 log = structlog.get_logger(__name__)
 
@@ -20,12 +22,14 @@ def ask(conversation: Conversation, text: str, client_id, *, model: str = "", ef
 
     Where the money is certain not to do, the turn comes back FAILED, with the figures of the refusal in `detail`.
     """
-    return _submitted(lambda: conversation.start_turn(text, client_id, model=model, effort=effort))
+    start = partial(conversation.start_turn, text, client_id, model=model, effort=effort)
+    return _submitted(start, conversation.owner, model or conversation.model, text)
 
 
 def ask_again(conversation: Conversation, question: Message, client_id) -> Turn:
     """The same for another answer to a question."""
-    return _submitted(lambda: conversation.retry_turn(question, client_id))
+    start = partial(conversation.retry_turn, question, client_id)
+    return _submitted(start, conversation.owner, conversation.model, question.text)
 
 
 @transaction.atomic
@@ -66,30 +70,29 @@ def refused(over: spend.OverBudget) -> dict:
     }
 
 
-def call_of(turn: Turn, terms: pricing.Terms, wanted_tokens: int) -> spend.Call:
+def call_of(turn: Turn, terms: Terms, wanted_tokens: int) -> spend.Call:
     """A turn's call for its reply."""
-    return spend.Call(
-        user=turn.user,
-        purpose=UsageRecord.Purpose.REPLY,
-        model=turn.model,
-        terms=terms,
-        wanted_tokens=wanted_tokens,
-        turn=turn,
-    )
+    return spend.Call(turn.user, UsageRecord.Purpose.REPLY, turn.model, terms, wanted_tokens, turn=turn)
 
 
 def no_price(model: str) -> None:
     alarms.sound("no_price", "The model has no usable price, so nothing is sent to it. Add one.", subject=model)
 
 
-@transaction.atomic
-def _submitted(start: Callable[[], Turn]) -> Turn:
-    turn = start()
-    if turn.is_new:
-        _hold(turn)
-    if turn.state == Turn.State.QUEUED:
-        # The row is committed or it is not; the bell is rung after that and can fail without harm.
-        transaction.on_commit(lambda: doorbell.ring(turn.id), robust=True)
+def _submitted(start: Callable[[], Turn], person: User, model: str, text: str) -> Turn:
+    # Whoever has nothing left is told without waiting for the locks of all who have.
+    shortest = Terms(input_bound=len(text) // spend.MOST_BYTES_PER_TOKEN)
+    over = spend.foresee(spend.Call(person, UsageRecord.Purpose.REPLY, model, shortest, spend.LEAST_TOKENS))
+    detail = refused(over) if over else {}
+    with transaction.atomic():
+        turn = start()
+        if turn.is_new and over:
+            _fail(turn, "over_budget", detail)
+        elif turn.is_new:
+            _hold(turn)
+        if turn.state == Turn.State.QUEUED:
+            # The row is committed or it is not; the bell is rung after that and can fail without harm.
+            transaction.on_commit(lambda: doorbell.ring(turn.id), robust=True)
     return turn
 
 
@@ -99,13 +102,13 @@ def _hold(turn: Turn) -> None:
         spend.hold(call_of(turn, terms_of(request, turn), request.wanted_tokens))
     except spend.Unpriceable:
         no_price(turn.model)
-        _fail(turn, "no_price")
+        _fail(turn, "no_price", {})
     except spend.OverBudget as over:
         # In doubt the worker asks Claude how long the prompt really is.
         if over.is_certain:
             _fail(turn, "over_budget", refused(over))
 
 
-def _fail(turn: Turn, error: str, detail: dict | None = None) -> None:
-    turn.state, turn.error, turn.detail = Turn.State.FAILED, error, detail or {}
-    Turn.objects.filter(id=turn.id).update(state=turn.state, error=turn.error, detail=turn.detail, finished_at=Now())
+def _fail(turn: Turn, error: str, detail: dict) -> None:
+    turn.state, turn.error, turn.detail = Turn.State.FAILED, error, detail
+    Turn.objects.filter(id=turn.id).update(state=turn.state, error=error, detail=detail, finished_at=Now())
