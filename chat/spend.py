@@ -48,16 +48,8 @@ class OverBudget(Exception):
     @property
     def is_certain(self) -> bool:
         """Whether an exact count of the prompt cannot help: not even a fraction of our bound would fit."""
-        return not self._would_fit(self.call.terms.input_bound // MOST_BYTES_PER_TOKEN)
-
-    @property
-    def is_used_up(self) -> bool:
-        """Whether nothing fits, however short the prompt, and nothing is held that may come back."""
-        return not self.period.held and not self._would_fit(0)
-
-    def _would_fit(self, input_bound: int) -> bool:
-        terms = replace(self.call.terms, input_bound=input_bound)
-        return pricing.worst_case(self.numbers, terms, self.call.least) <= self.left
+        terms = replace(self.call.terms, input_bound=self.call.terms.input_bound // MOST_BYTES_PER_TOKEN)
+        return pricing.worst_case(self.numbers, terms, self.call.least) > self.left
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What the web does for a turn: make it with the money for its first call, and stop it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -44,18 +45,9 @@ def stop(turns: TurnQuerySet) -> int:
 
 def refused(over: spend.OverBudget) -> dict:
     """What the words of a refusal need, as figures in nano-dollars. A limit that is used up by it is noted."""
-    if over.is_used_up:
-        warnings.note_refusal(over.period)
     account, period = over.account, over.period
-    offered = catalogue.offered()
-    prices = Price.objects.current_of([model.id for model in offered], timezone.now())
-
-    def holds(model: catalogue.ClaudeModel) -> bool:
-        price = prices.get(model.id)
-        if price is None or not price.is_usable:
-            return False
-        return pricing.worst_case(price.numbers(), over.call.terms, spend.LEAST_TOKENS) <= over.left
-
+    if not period.held and not _held_by(replace(over.call.terms, input_bound=0), over.left):
+        warnings.note_refusal(period)
     return {
         "spent": period.spent,
         "held": period.held,
@@ -66,8 +58,21 @@ def refused(over: spend.OverBudget) -> dict:
         "period_words": f"this {account.period}",
         "source": account.source,
         "resets": budgets.day_words(account.end),
-        "fits": [model.name for model in offered if holds(model)],
+        "fits": _held_by(over.call.terms, over.left),
     }
+
+
+def _held_by(terms: Terms, left: int) -> list[str]:
+    """The names of the models that can still answer something for so many nano-dollars."""
+    offered = catalogue.offered()
+    prices = Price.objects.current_of([model.id for model in offered], timezone.now())
+
+    def holds(price: Price | None) -> bool:
+        if price is None or not price.is_usable:
+            return False
+        return pricing.worst_case(price.numbers(), terms, spend.LEAST_TOKENS) <= left
+
+    return [model.name for model in offered if holds(prices.get(model.id))]
 
 
 def call_of(turn: Turn, terms: Terms, wanted_tokens: int) -> spend.Call:

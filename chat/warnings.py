@@ -54,8 +54,8 @@ def note_crossings(account: str = "") -> None:
 
 
 def note_refusal(period: BudgetPeriod) -> None:
-    """A limit too low for any further answer is used up, though a few cents are left of it that nothing fits into."""
-    if period.limit:
+    """A limit that holds no further answer of any model is used up, though a trifle is left that nothing fits into."""
+    if _reached(period.spent, period.limit):
         _note(period, Budget.Mode.BLOCK, FULLY, period.limit)
 
 

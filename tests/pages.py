@@ -35,6 +35,11 @@ def reply_on_page(client: Client, turn: Turn) -> Reply:
     )
 
 
+def without_tokens(response) -> str:
+    """A page, but for the tokens of its forms, which are others each time."""
+    return re.sub(r'name="csrfmiddlewaretoken" value="\w+"', "", response.content.decode())
+
+
 def composer_text(body: str) -> str:
     """What stands in the box of the page. A browser drops the first line end of a textarea."""
     return html.unescape(_part(body, r'<textarea[^>]*id="composer-text"[^>]*>\n?(.*?)</textarea>'))

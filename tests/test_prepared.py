@@ -43,7 +43,9 @@ def test_a_list_may_have_any_length(alice, bob, ada):
 @pytest.mark.django_db
 def test_an_empty_list_finds_what_it_finds_without_it(limit, alice):
     of_a_team = Prepared(
-        lambda user, groups: Budget.objects.filter(Q(user=user) | Q(group__id__in=groups)).order_by("id"), User._meta.pk, Group._meta.pk
+        lambda user, groups: Budget.objects.filter(Q(user=user) | Q(group__id__in=groups)).order_by("id"),
+        User._meta.pk,
+        Group._meta.pk,
     )
     mine = limit(alice, "5")
     team = Group.objects.create(name="Designers")

@@ -8,6 +8,7 @@ import pytest
 
 from chat import doorbell, pricing, spend, warnings
 from chat.claude.request import request_for, terms_of
+from chat.endings import over_budget_words
 from chat.models import BudgetWarning, Price, Turn, UsageRecord
 from chat.sweeper import Sweeper
 from tests.books import COST, never_over_a_limit, row, spent_call, undone
@@ -95,6 +96,16 @@ def test_a_limit_is_not_used_up_while_money_is_held_that_may_come_back(send, run
     send("Hello again")
 
     assert Turn.objects.latest("created_at").error == "over_budget"
+    assert not BudgetWarning.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_limit_is_not_used_up_while_a_cheaper_model_still_fits(send, rung, alice, limit):
+    limit(alice, "0.002")
+
+    send("Hello")
+
+    assert "Still possible: Claude Haiku 5.5" in over_budget_words(Turn.objects.get().detail)
     assert not BudgetWarning.objects.exists()
 
 

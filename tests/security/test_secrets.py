@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-import re
 
 import pytest
 import structlog
@@ -13,6 +12,7 @@ from django.test import Client
 from chat import thread
 from chat.models import User
 from tests.conftest import wait_until
+from tests.pages import without_tokens
 from tests.security.conftest import SECRETS
 from tests.security.routes import every_route
 
@@ -154,10 +154,10 @@ def test_nothing_that_a_visitor_says_makes_a_line_of_its_own(browse, alice, log)
 def test_the_spend_page_sorts_and_filters_by_its_own_words_only(attack, browse, ada):
     """S25: what it does not know changes nothing."""
     client = browse(ada)
-    plain = _without_tokens(client.get("/admin/spend/"))
+    plain = without_tokens(client.get("/admin/spend/"))
 
     for name in ("sort", "period", "team", "model", "user", "page", "q", "_connector"):
-        assert _without_tokens(client.get("/admin/spend/", {name: attack})) == plain, name
+        assert without_tokens(client.get("/admin/spend/", {name: attack})) == plain, name
 
 
 @pytest.mark.django_db
@@ -169,7 +169,3 @@ def test_no_list_of_the_admin_fails_on_what_an_address_says(model, attack, brows
 
     for name in ("q", "o", "p", "_facets", "password__startswith", "user__password__startswith", "id__in"):
         assert client.get(f"/admin/chat/{model}/", {name: attack}).status_code in {200, 302, 400, 403}, name
-
-
-def _without_tokens(response) -> str:
-    return re.sub(r'name="csrfmiddlewaretoken" value="\w+"', "", response.content.decode())

@@ -9,8 +9,9 @@ from django.apps import apps
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from chat import submission
 from chat.forms import LONGEST_TEXT
-from chat.models import Conversation, Message, Turn, User
+from chat.models import Conversation, Message, Turn, UsageRecord, User
 from chat.streams import data_lines
 from chat.text import clean
 from tests.books import bounded
@@ -172,7 +173,7 @@ def test_the_longest_text_is_taken_in_every_script(letter, browse, conversation,
         f"/conversations/{conversation.id}/messages/", body, content_type="application/x-www-form-urlencoded"
     )
 
-    Turn.objects.update(state=Turn.State.STOPPED)
+    submission.stop(Turn.objects.all())
     assert response.status_code == 302
 
 
@@ -229,8 +230,8 @@ def test_a_form_sets_what_it_asks_for_and_nothing_else(browse, alice, bob, conve
     form, settings = {"text", "client_id", "model", "effort"}, {"title", "system_prompt"}
     assert len(ALL_FIELDS) > 100
     client = browse(alice)
-    people = ("chat_user", "chat_user_groups", "chat_user_user_permissions", "chat_budget", "chat_price")
-    money = ("chat_usagerecord", "chat_ledgerentry", "chat_budgetperiod", "chat_budgetrequest")
+    people = ("chat_user", "chat_user_groups", "chat_user_user_permissions")
+    money = ("chat_budget", "chat_budgetrequest", "chat_budgetwarning", "chat_price")
     before = {name: found for name, found in rows().items() if name in people + money}
 
     client.post(f"/conversations/{conversation.id}/messages/", {**_everything(*form), "text": "Hello"})
@@ -245,8 +246,10 @@ def test_a_form_sets_what_it_asks_for_and_nothing_else(browse, alice, bob, conve
         list(Turn.objects.values_list("state", "attempt", "user", "model"))
         == [("queued", 0, alice.id, "claude-sonnet-5-5")] * 2
     )
+    held = UsageRecord.objects.values_list("state", "cost", "model", "max_tokens", "searches", "user")
+    assert list(held) == [("held", 0, "claude-sonnet-5-5", 16_000, 0, alice.id)] * 2
     assert not User.objects.filter(is_staff=True).exists()
-    Turn.objects.update(state=Turn.State.STOPPED)
+    submission.stop(Turn.objects.all())
 
 
 @pytest.mark.django_db(transaction=True)
