@@ -55,7 +55,7 @@ def note_crossings(account: str = "") -> None:
 
 def note_refusal(period: BudgetPeriod) -> None:
     """A limit that holds no further answer of any model is used up, though a trifle is left that nothing fits into."""
-    if _reached(period.spent, period.limit):
+    if period.limit and _reached(period.spent, period.limit):
         _note(period, Budget.Mode.BLOCK, FULLY, period.limit)
 
 

@@ -8,15 +8,17 @@ import uuid
 import pytest
 import uvicorn
 from django.conf import settings
+from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 
-from chat import audit, catalogue, triggers
-from chat.models import Budget, Turn, UsageRecord, User
+from chat import audit, catalogue, spend, triggers
+from chat.models import Budget, BudgetPeriod, Turn, UsageRecord, User
 from chat.money import nano
 from chat.relay import Relay
 from tests import environment
+from tests.books import row, spent_call
 
 PASSWORD = "a-password-for-tests"
 
@@ -166,6 +168,52 @@ def limit_nano(limit):
         return budget
 
     return limit_nano
+
+
+@pytest.fixture
+def clerk(db):
+    """`clerk("view_usagerecord")` may come into the admin and do only that."""
+
+    def clerk(*rights: str) -> User:
+        person = _person("clerk", is_staff=True)
+        person.user_permissions.set(Permission.objects.filter(codename__in=rights))
+        return person
+
+    return clerk
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """`clock(moment)`: from now on the database's clock says that moment to whoever is admitted."""
+    found = spend.current_price
+
+    def clock(moment) -> None:
+        monkeypatch.setattr(spend, "current_price", lambda model: (found(model)[0], moment))
+
+    return clock
+
+
+@pytest.fixture
+def used(alice):
+    """`used("20.50", of="25")`: what Alice has used of the limit of her month, as the row of her period has it.
+
+    Real calls make the row and its entries; what a test makes of it is undone at the end, for the books.
+    """
+    changed = []
+
+    def used(dollars: str, *, of: str, account: str = "", mode: str = "block") -> BudgetPeriod:
+        account = account or f"user:{alice.pk}"
+        if not BudgetPeriod.objects.filter(account=account).exists():
+            spent_call(alice)
+        period = row(account)
+        changed.append(period)
+        limits = {"limit": nano(of), "warn_limit": None} if mode == "block" else {"limit": None, "warn_limit": nano(of)}
+        BudgetPeriod.objects.filter(pk=period.pk).update(spent=nano(dollars), **limits)
+        return row(account)
+
+    yield used
+    for period in reversed(changed):
+        period.save()
 
 
 @pytest.fixture

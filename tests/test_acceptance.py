@@ -67,17 +67,6 @@ def spent(alice):
     return lambda dollars: spend.settle(admit(alice), Usage(), exact=True, cost=nano(dollars))
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """`clock(moment)`: from now on the database's clock says that moment to whoever is admitted."""
-    found = spend.current_price
-
-    def clock(moment) -> None:
-        monkeypatch.setattr(spend, "current_price", lambda model: (found(model)[0], moment))
-
-    return clock
-
-
 def replies():
     return UsageRecord.objects.filter(purpose="reply")
 

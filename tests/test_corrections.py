@@ -2,7 +2,7 @@
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group
 
 from chat import spend
 from chat.models import Budget, LedgerEntry, UsageRecord, User
@@ -33,18 +33,6 @@ def correct(browse, ada):
         return browse(by or ada).post(page(record), {"seen": seen, "cost": dollars, "reason": REASON, **fields})
 
     return correct
-
-
-@pytest.fixture
-def clerk(db):
-    """`clerk("add_ledgerentry")` may come into the admin and do only that."""
-
-    def clerk(*rights: str) -> User:
-        person = User.objects.create_user("clerk", is_staff=True)
-        person.user_permissions.set(Permission.objects.filter(codename__in=rights))
-        return person
-
-    return clerk
 
 
 def page(record: UsageRecord) -> str:

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import httpx2
 import pytest
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group
 from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,29 +39,6 @@ ATTACKS = [
     "＝1+1",
     '",=1+1,"',
 ]
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """`clock(moment)`: from now on the database's clock says that moment to `spend`."""
-    found = spend.current_price
-
-    def clock(moment) -> None:
-        monkeypatch.setattr(spend, "current_price", lambda model: (found(model)[0], moment))
-
-    return clock
-
-
-@pytest.fixture
-def staff(db):
-    """`staff("view_usagerecord")` may come into the admin and do only that."""
-
-    def staff(*rights: str) -> User:
-        person = User.objects.create_user("clerk", is_staff=True)
-        person.user_permissions.set(Permission.objects.filter(codename__in=rights))
-        return person
-
-    return staff
 
 
 def rows_of(client, path: str, **query) -> list[dict[str, str]]:
@@ -331,8 +308,8 @@ def test_a_file_is_a_quoted_download_that_no_cache_keeps(path, alice, ada, brows
 @pytest.mark.parametrize(
     ("right", "opened"), [("view_usagerecord", {PEOPLE, CALLS}), ("view_ledgerentry", {LEDGER}), ("view_price", set())]
 )
-def test_each_right_opens_its_own_files(right, opened, staff, browse):
-    client = browse(staff(right))
+def test_each_right_opens_its_own_files(right, opened, clerk, browse):
+    client = browse(clerk(right))
 
     statuses = {path: client.get(path).status_code for path in ADMINS}
 

@@ -16,7 +16,7 @@ from chat import alarms, mail
 from chat.models import Alarm, Budget, BudgetPeriod, BudgetRequest, BudgetWarning, User
 from chat.money import nano
 from chat.warnings import note_crossings
-from tests.books import at_once, row, spent_call
+from tests.books import at_once
 
 pytestmark = pytest.mark.django_db
 
@@ -68,24 +68,15 @@ def outbox(mailoutbox):
 
 
 @pytest.fixture
-def used(alice):
-    """`used("20.50", of="25")`: Alice has used so much, and the sweeper has noted it. Undone for the books."""
-    before = []
+def used(used):
+    """`used("20.50", of="25")`: the same, and the sweeper has noted it."""
 
-    def used(dollars: str, *, of: str, account: str = "", mode: str = "block") -> BudgetPeriod:
-        account = account or f"user:{alice.pk}"
-        if not BudgetPeriod.objects.filter(account=account).exists():
-            spent_call(alice)
-        period = row(account)
-        before.append(period)
-        limits = {"limit": nano(of), "warn_limit": None} if mode == "block" else {"limit": None, "warn_limit": nano(of)}
-        BudgetPeriod.objects.filter(pk=period.pk).update(spent=nano(dollars), **limits)
+    def used_and_noted(dollars: str, **fields) -> BudgetPeriod:
+        period = used(dollars, **fields)
         note_crossings()
-        return row(account)
+        return period
 
-    yield used
-    for period in reversed(before):
-        period.save()
+    return used_and_noted
 
 
 @pytest.fixture

@@ -31,17 +31,6 @@ from tests.conftest import wait_until
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """`clock(moment)`: from now on the database's clock says that moment to `spend`."""
-    found = spend.current_price
-
-    def clock(moment) -> None:
-        monkeypatch.setattr(spend, "current_price", lambda model: (found(model)[0], moment))
-
-    return clock
-
-
 # --- At the same time
 
 

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group
 from django.test import Client
 from django.utils import timezone
 
@@ -18,29 +18,6 @@ from tests.books import HELD, admit, at_once, paris
 pytestmark = pytest.mark.django_db
 
 PAGE = "/admin/spend/"
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """`clock(moment)`: from now on the database's clock says that moment to `spend`."""
-    found = spend.current_price
-
-    def clock(moment) -> None:
-        monkeypatch.setattr(spend, "current_price", lambda model: (found(model)[0], moment))
-
-    return clock
-
-
-@pytest.fixture
-def clerk(db):
-    """`clerk("view_usagerecord")`: somebody of the staff with these permissions only."""
-
-    def clerk(*names: str) -> User:
-        clerk = User.objects.create_user(f"clerk-{len(names)}", password="x", is_staff=True)
-        clerk.user_permissions.set(Permission.objects.filter(codename__in=names, content_type__app_label="chat"))
-        return clerk
-
-    return clerk
 
 
 @pytest.fixture

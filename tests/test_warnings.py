@@ -24,29 +24,6 @@ LEFT = re.compile(r"\bleft\b|remain", re.IGNORECASE)
 
 
 @pytest.fixture
-def used(alice):
-    """`used("20.50", of="25")`: what Alice has used of the limit of her month, as the row of her period has it.
-
-    Real calls make the row and its entries; what a test makes of it is undone at the end, for the books.
-    """
-    changed = []
-
-    def used(dollars: str, *, of: str, account: str = "", mode: str = "block") -> BudgetPeriod:
-        account = account or f"user:{alice.pk}"
-        if not BudgetPeriod.objects.filter(account=account).exists():
-            spent_call(alice)
-        period = row(account)
-        changed.append(period)
-        limits = {"limit": nano(of), "warn_limit": None} if mode == "block" else {"limit": None, "warn_limit": nano(of)}
-        BudgetPeriod.objects.filter(pk=period.pk).update(spent=nano(dollars), **limits)
-        return row(account)
-
-    yield used
-    for period in reversed(changed):
-        period.save()
-
-
-@pytest.fixture
 def told(browse):
     """What the chat says above the composer: `told(alice)`."""
 
