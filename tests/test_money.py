@@ -36,11 +36,16 @@ def test_dollars_become_whole_nano_dollars(amount, expected):
 
 
 @pytest.mark.parametrize(
-    "amount",
-    ["", "abc", "1,50", "$5", "NaN", "sNaN", "Infinity", "-Infinity", "1e400", 9_000_000_001, 0.5, float("nan")],
+    ("amount", "words"),
+    [
+        *((amount, "is not an amount of dollars") for amount in ("", "abc", "1,50", "$5", "NaN", "sNaN")),
+        *((amount, "more dollars than the ledger can hold") for amount in ("Infinity", "-Infinity", 9_000_000_001)),
+        ("1e400", "more dollars than"),
+        *((amount, "Money is never a float") for amount in (0.5, float("nan"))),
+    ],
 )
-def test_what_is_not_an_amount_is_refused(amount):
-    with pytest.raises(ValueError):  # noqa: PT011  each has words of its own
+def test_what_is_not_an_amount_is_refused_with_words(amount, words):
+    with pytest.raises(ValueError, match=words):
         nano(amount)
 
 
@@ -60,6 +65,11 @@ def test_the_largest_amount_fits_into_a_bigint():
         ("0.9996", "$1.00"),
         ("0.0042", "$0.0042"),
         ("0.000012", "$0.000012"),
+        # Where the digits change
+        ("0.01", "$0.01"),
+        ("0.0001", "$0.0001"),
+        ("0.000001", "$0.000001"),
+        ("0.000000999", "<$0.000001"),
     ],
 )
 def test_an_amount_is_read_with_the_digits_that_say_something(amount, words):

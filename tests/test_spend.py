@@ -178,6 +178,16 @@ def test_a_refusal_names_the_tightest_budget_and_what_is_left_of_it(alice, limit
     assert (refusal.value.period.spent, refusal.value.period.limit) == (COST, COST + 123)
 
 
+def test_of_what_is_used_up_nothing_is_left(alice, limit_nano):
+    spent_call(alice)
+    limit_nano(alice, COST)
+
+    with pytest.raises(spend.OverBudget) as refusal:
+        admit(alice)
+
+    assert refusal.value.left == 0
+
+
 def test_a_call_says_what_it_is_for(alice):
     record = admit(alice, purpose="title", attempt=3)
 

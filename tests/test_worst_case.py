@@ -230,3 +230,13 @@ def test_fast_mode_is_held_at_its_price_and_refused_where_it_has_none():
     assert pricing.worst_case(opus, Terms(1_000, fast=True), 100) == 2 * slow
     with pytest.raises(pricing.Unpriced):
         pricing.worst_case(haiku, Terms(1_000, fast=True), 100)
+
+
+@pytest.mark.parametrize(("ttl", "kind"), [("5m", "cache_write_5m"), ("1h", "cache_write_1h")])
+def test_what_was_cached_at_the_beginning_is_paid_for_the_lifetime_that_was_asked_for(ttl, kind):
+    """In a stream the split by lifetime may come late, or never."""
+    start = {"input_tokens": 10, "cache_creation_input_tokens": 1_000, "output_tokens": 1}
+
+    seen = pricing.unfinished(HAIKU_NUMBERS, pricing.Terms(input_bound=2_000, ttl=ttl), 50, start)
+
+    assert (seen.input, getattr(seen, kind), seen.output) == (10, 1_000, 50)
