@@ -3,7 +3,7 @@
 import structlog
 from django.db import IntegrityError, connection
 
-from chat import calls, spend
+from chat import calls, spend, submission
 from chat.claude import ClaudeError, terms_of, title_request
 from chat.engine import engine
 from chat.models import Conversation, UsageRecord
@@ -39,6 +39,8 @@ def write(conversation_id) -> None:
             )
         )
     except (spend.OverBudget, spend.Unpriceable, IntegrityError) as why:
+        if isinstance(why, spend.Unpriceable):
+            submission.no_price(request.model)
         log.info("no_title", conversation=str(conversation.id), why=type(why).__name__)
         return
     connection.close()

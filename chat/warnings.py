@@ -20,6 +20,7 @@ from chat.limits import day_words as last_day_words
 from chat.models import Budget, BudgetPeriod, BudgetRequest, BudgetWarning, User
 from chat.models.budget import Period
 from chat.money import spoken
+from chat.prepared import Prepared
 
 NEARLY, FULLY = 80, 100  # per cent
 LIMITS = {Budget.Mode.BLOCK: "limit", Budget.Mode.WARN: "warn_limit"}
@@ -44,10 +45,8 @@ def note_crossings(account: str = "") -> None:
     Where both are crossed at once, only 100 is left to be told. Two callers at once are harmless. One statement when
     there is nothing to write; it reads the current periods alone.
     """
-    periods = BudgetPeriod.objects.filter(_unnoted(), end__gt=timezone.now() - GRACE)
-    if account:
-        periods = periods.filter(account=account)
-    for period in periods:
+    since = timezone.now() - GRACE
+    for period in _unnoted_of(account, since) if account else _unnoted_since(since):
         for mode, name in LIMITS.items():
             if percent := _reached(period.spent, getattr(period, name)):
                 _note(period, mode, percent, getattr(period, name))
@@ -136,14 +135,22 @@ def stops(warning: BudgetWarning) -> bool:
     return warning.mode == Budget.Mode.BLOCK and warning.percent == FULLY
 
 
-def _unnoted() -> Q:
+def _unnoted(since) -> QuerySet[BudgetPeriod]:
     found = Q()
     for mode, name in LIMITS.items():
         # In whole numbers, and without 80 times a large limit, which would not fit into a BIGINT.
         for percent, least in ((NEARLY, F(name) - F(name) / 5), (FULLY, F(name))):
             noted = BudgetWarning.objects.filter(period=OuterRef("pk"), mode=mode, percent=percent)
             found |= Q(~Exists(noted), **{f"{name}__gt": 0, "spent__gte": least})
-    return found
+    return BudgetPeriod.objects.filter(found, end__gt=since)
+
+
+_END = BudgetPeriod._meta.get_field("end")
+_unnoted_since = Prepared(_unnoted, _END)
+# After every answer.
+_unnoted_of = Prepared(
+    lambda account, since: _unnoted(since).filter(account=account), BudgetPeriod._meta.get_field("account"), _END
+)
 
 
 def _reached(spent: int, limit: int | None) -> int:

@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from chat import tasks, titles
-from chat.models import BudgetPeriod, Turn, UsageRecord
+from chat.models import Alarm, BudgetPeriod, Price, Turn, UsageRecord
 from chat.models.conversation import first_words
 from tests.conftest import over, wait_until
 from tests.pages import reply_on_page
@@ -298,3 +298,14 @@ def test_a_title_that_a_person_gives_meanwhile_stays(untitled, entitle, sandbox,
     untitled.refresh_from_db()
     assert untitled.title == "Mine"
     assert UsageRecord.objects.get().cost == sandbox.invoice[0].cost_nanos
+
+
+def test_a_title_whose_model_has_no_price_is_not_asked_for_and_an_admin_is_told(
+    untitled, entitle, sandbox, monkeypatch
+):
+    monkeypatch.setattr(Price, "is_usable", False)
+
+    entitle(untitled)
+
+    assert not sandbox.requests
+    assert Alarm.objects.values_list("kind", "subject").get() == ("no_price", "claude-haiku-5-5")
