@@ -24,7 +24,7 @@ def settle(record: UsageRecord, answer: Answer | None, failure: ClaudeError | No
         spend.void(record, request_id=failure.request_id or answer.request_id)
     elif failure is None:
         usage = spend.usage_of(record, answer.usage)
-        free = answer.stop_reason == "refusal" and not answer.blocks and not usage.output
+        free = answer.stop_reason == "refusal" and not usage.output
         spend.settle(record, usage, exact=True, cost=0 if free else None, **facts)
     else:
         usage = spend.estimate(record, answer.start_usage, visible, answer.hidden_seconds())

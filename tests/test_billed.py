@@ -7,12 +7,12 @@ from django.db import transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat import pricing, spend, submission, turns
+from chat import calls, pricing, spend, submission, turns
 from chat.claude import Answer, Request, request_for, terms_of
 from chat.engine import engine
 from chat.models import Price, Turn
 from chat.pricing import Usage
-from tests.books import HAIKU, OPUS, SONNET, bounded, few, undone
+from tests.books import HAIKU, OPUS, SONNET, admit, bounded, few, undone
 from tests.conftest import over
 from tests.talk import ENGLISH, OLD, TEXTS, any_block, asking, text
 
@@ -167,3 +167,22 @@ def test_instructions_that_change_while_a_turn_waits_do_not_make_its_prompt_long
     over(turn)
     line, record = sandbox.invoice[0], turn.usage_records.get(state="settled")
     assert line.input_tokens + line.cache_write_5m <= record.input_bound
+
+
+@pytest.mark.parametrize(("written", "is_free"), [(0, True), (3, False)])
+def test_a_refusal_is_free_when_nothing_was_written_even_if_a_block_had_been_begun(alice, written, is_free):
+    record = admit(alice)
+    answer = Answer()
+    answer.feed(
+        {"type": "message_start", "message": {"id": "msg_1", "usage": {"input_tokens": 50, "output_tokens": 1}}}
+    )
+    answer.feed({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}})
+    answer.feed({"type": "content_block_stop", "index": 0})
+    answer.feed({"type": "message_delta", "delta": {"stop_reason": "refusal"}, "usage": {"output_tokens": written}})
+    answer.feed({"type": "message_stop"})
+
+    calls.settle(record, answer, None)
+
+    record.refresh_from_db()
+    assert (record.cost == 0) == is_free
+    assert (record.input_tokens, record.output_tokens, record.confidence) == (50, written, "exact")
