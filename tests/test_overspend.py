@@ -163,6 +163,17 @@ def test_a_call_across_midnight_is_charged_to_the_month_in_which_it_began(alice,
     assert (december.spent, december.held) == (0, 0)
 
 
+def test_a_call_never_counts_in_a_month_that_has_not_begun(alice, clock):
+    clock(paris(2026, 12, 1))
+    spent_call(alice)
+    clock(paris(2026, 11, 30, 12))
+
+    spent_call(alice)
+
+    november, december = BudgetPeriod.objects.filter(account=f"user:{alice.pk}").order_by("start")
+    assert (november.spent, december.spent) == (COST, COST)
+
+
 def test_a_correction_goes_into_the_month_of_its_call(alice, ada, clock):
     clock(paris(2026, 11, 30, 12))
     record = spent_call(alice)

@@ -1,6 +1,7 @@
 """Admit, settle, void, adjust, estimate: one call at a time."""
 
 import uuid
+from dataclasses import replace
 from unittest.mock import ANY
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from chat import pricing, spend
 from chat.models import Budget, BudgetPeriod, LedgerEntry, Price, Turn, UsageRecord
 from chat.money import nano
-from chat.pricing import Usage
+from chat.pricing import Terms, Usage
 from tests.books import (
     COST,
     HAIKU,
@@ -176,6 +177,16 @@ def test_a_refusal_names_the_tightest_budget_and_what_is_left_of_it(alice, limit
         100,
     )
     assert (refusal.value.period.spent, refusal.value.period.limit) == (COST, COST + 123)
+
+
+def test_a_limit_that_only_warns_stands_beside_the_one_that_stops_in_the_row_of_the_period(alice, limit):
+    limit(alice, "5")
+    limit(alice, "2", set_by_self=True, mode="warn")
+
+    spent_call(alice)
+
+    period = row(f"user:{alice.pk}")
+    assert (period.limit, period.warn_limit) == (nano("5"), nano("2"))
 
 
 def test_of_what_is_used_up_nothing_is_left(alice, limit_nano):
@@ -413,6 +424,19 @@ def test_an_estimate_is_never_above_the_hold_and_never_nothing(alice, started, u
         assert 0 < record.cost <= record.held
         assert record.confidence == "estimated"
         assert record.output_tokens == min(1_000, visible + pricing.hidden_tokens(seconds))
+
+
+def test_a_call_keeps_its_terms_for_whoever_has_to_settle_it(alice):
+    terms = Terms(input_bound=100, ttl="1h", searches=2, us=True)
+    made = spend.admit(replace(call(alice), terms=terms))
+
+    record = UsageRecord.objects.get(id=made.id)
+
+    assert spend.terms_of(record) == terms
+    assert spend.usage_of(record, {"cache_creation_input_tokens": 70}).cache_write_1h == 70
+    unseen = spend.estimate(record, {}, 0, 10_000)
+    assert pricing.cost(record.price_numbers, unseen) == record.held
+    spend.void(record)
 
 
 def test_an_estimate_without_a_beginning_pays_the_bound_of_the_input_as_dearly_as_it_could_be(alice):

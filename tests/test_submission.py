@@ -9,9 +9,9 @@ import pytest
 from chat import doorbell, pricing, spend, warnings
 from chat.claude.request import request_for, terms_of
 from chat.endings import over_budget_words
-from chat.models import BudgetWarning, Price, Turn, UsageRecord
+from chat.models import BudgetPeriod, BudgetWarning, Price, Turn, UsageRecord
 from chat.sweeper import Sweeper
-from tests.books import COST, never_over_a_limit, row, spent_call, undone
+from tests.books import COST, call, never_over_a_limit, row, spent_call, undone
 from tests.conftest import over, wait_until
 from tests.test_crashes import expire
 
@@ -73,6 +73,17 @@ def test_without_money_the_answer_to_send_is_the_refusal_and_no_worker_is_rung_f
     assert "does not hold this answer" in response.content.decode()
     assert rung == []
     assert not UsageRecord.objects.exists()
+
+
+@pytest.mark.django_db
+def test_whoever_has_nothing_left_is_refused_without_waiting_for_a_lock(send, rung, alice, limit_nano, monkeypatch):
+    limit_nano(alice, COST)
+    spent_call(alice, bound=50, wanted=200, least=100)
+    monkeypatch.setattr(spend, "hold", lambda call: pytest.fail("it tried to hold"))
+
+    send("Hello")
+
+    assert Turn.objects.get().error == "over_budget"
 
 
 @pytest.mark.django_db
@@ -236,12 +247,26 @@ def test_a_turn_that_kills_every_worker_holds_nothing_in_the_end(waiting, alice)
 @pytest.mark.usefixtures("worker")
 def test_a_prompt_that_only_its_exact_count_lets_in_is_counted_and_answered(ask, alice, limit_nano, conversation):
     long = "All work and no play makes Jack a dull boy. " * 200
-    limit_nano(alice, price_of(conversation, long) - 16_000 * 10_000)  # the output's share gone, and a little more
+    # Our bound of the prompt and 512 tokens do not fit; what Claude counts, a quarter of it, does.
+    limit_nano(alice, price_of(conversation, long) - (16_000 - 300) * 11_000)
 
     turn = ask(long)
 
+    record = turn.usage_records.get()
     assert turn.state == Turn.State.DONE
-    assert turn.usage_records.get().fitted
+    assert record.fitted
+    assert record.prompt_tokens <= record.input_bound < len(long) // 2
+
+
+@pytest.mark.django_db
+def test_a_refusal_is_certain_only_when_no_count_could_help(alice):
+    asked = call(alice, bound=1_600)
+    price, _ = spend.current_price(asked.model)
+    fits = pricing.worst_case(price.numbers(), pricing.Terms(input_bound=100), asked.least)
+
+    for left, is_certain in ((fits, False), (fits - 1, True)):
+        period = BudgetPeriod(limit=left)
+        assert spend.OverBudget(None, period, asked, price.numbers()).is_certain == is_certain
 
 
 @pytest.mark.django_db(transaction=True)
