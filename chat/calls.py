@@ -23,12 +23,17 @@ def settle(record: UsageRecord, answer: Answer | None, failure: ClaudeError | No
     elif failure and failure.unbilled:
         spend.void(record, request_id=failure.request_id or answer.request_id)
     elif failure is None:
-        usage = spend.usage_of(record, answer.usage)
-        free = answer.stop_reason == "refusal" and not usage.output
-        spend.settle(record, usage, exact=True, cost=0 if free else None, **facts)
+        charge(record, **facts)
     else:
         usage = spend.estimate(record, answer.start_usage, visible, answer.hidden_seconds())
         spend.settle(record, usage, exact=False, **facts)
+
+
+def charge(record: UsageRecord, *, usage: dict, stop_reason: str, **facts) -> None:
+    """Close the record of a call that finished by what the provider reported. A refusal before any output is free."""
+    used = spend.usage_of(record, usage)
+    free = stop_reason == "refusal" and not used.output
+    spend.settle(record, used, exact=True, cost=0 if free else None, usage=usage, stop_reason=stop_reason, **facts)
 
 
 def visible_tokens(model: str, answer: Answer | None, failure: ClaudeError | None) -> int:

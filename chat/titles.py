@@ -54,10 +54,8 @@ def write(conversation_id) -> None:
             spend.settle(record, spend.estimate(record, {}, 0, LONGEST_SILENCE), exact=False)
         calls.note(record, error)
         return
-    spend.settle(
+    calls.charge(
         record,
-        spend.usage_of(record, message["usage"]),
-        exact=True,
         usage=message["usage"],
         stop_reason=message.get("stop_reason") or "",
         request_id=message["request_id"],

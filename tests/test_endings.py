@@ -309,3 +309,15 @@ def test_a_title_whose_model_has_no_price_is_not_asked_for_and_an_admin_is_told(
 
     assert not sandbox.requests
     assert Alarm.objects.values_list("kind", "subject").get() == ("no_price", "claude-haiku-5-5")
+
+
+def test_a_title_that_claude_declines_costs_nothing(untitled, entitle, sandbox):
+    sandbox.enqueue(stop="refusal")
+
+    entitle(untitled)
+
+    record = UsageRecord.objects.get(purpose="title")
+    assert (record.stop_reason, record.confidence, record.cost) == ("refusal", "exact", 0)
+    assert sum(line.cost_nanos for line in sandbox.invoice) == 0
+    untitled.refresh_from_db()
+    assert untitled.title == first_words(QUESTION)

@@ -213,6 +213,18 @@ def test_an_answer_that_broke_is_never_asked_for_again_by_itself(
     assert "estimated" in shown.footer
 
 
+def test_a_broken_answer_that_claude_will_not_count_is_charged_by_its_bytes(ask, sandbox):
+    sandbox.enqueue(say="Forty-two is the answer. " * 40, cut_at=150)
+    sandbox.enqueue(on="count_tokens", status="500", times=5)
+
+    turn = ask()
+
+    record = turn.usage_records.get()
+    assert record.confidence == "estimated"
+    assert record.output_tokens >= len(turn.reply.text.encode()) > 100
+    assert 0 < billed(sandbox, turn) <= record.cost <= record.held
+
+
 def test_an_answer_that_takes_too_long_is_ended_and_can_be_continued(ask, sandbox, page, settings):
     settings.TURN_DEADLINE_SECONDS = 0.7
     sandbox.enqueue(tokens=2_000, rate=50)

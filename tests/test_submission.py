@@ -61,6 +61,17 @@ def test_a_question_that_is_sent_twice_is_held_for_once(send, rung, alice):
     assert row(f"user:{alice.pk}").held == UsageRecord.objects.get().held
 
 
+@pytest.mark.django_db
+def test_a_question_that_is_sent_again_when_the_money_is_gone_stays_as_it_was(send, waiting, alice, limit_nano):
+    limit_nano(alice, 1)
+
+    response = send("Hello", waiting.client_id)
+
+    waiting.refresh_from_db()
+    assert (response.status_code, waiting.state) == (302, Turn.State.QUEUED)
+    assert waiting.usage_records.get().state == HELD
+
+
 @pytest.mark.django_db(transaction=True)
 def test_without_money_the_answer_to_send_is_the_refusal_and_no_worker_is_rung_for(send, rung, alice, limit_nano):
     limit_nano(alice, 1_000)
