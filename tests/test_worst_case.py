@@ -240,3 +240,14 @@ def test_what_was_cached_at_the_beginning_is_paid_for_the_lifetime_that_was_aske
     seen = pricing.unfinished(HAIKU_NUMBERS, pricing.Terms(input_bound=2_000, ttl=ttl), 50, start)
 
     assert (seen.input, getattr(seen, kind), seen.output) == (10, 1_000, 50)
+
+
+@bounded
+@given(data=st.data(), numbers=prices(), max_tokens=TOKENS)
+def test_an_amount_is_never_a_float(data, numbers, max_tokens):
+    under = data.draw(terms(priced=numbers))
+    usage = data.draw(used(under, max_tokens))
+
+    amounts = [pricing.worst_case(numbers, under, max_tokens), pricing.cost(numbers, usage), under.prompt(max_tokens)]
+
+    assert [type(amount) for amount in amounts] == [int, int, int]
