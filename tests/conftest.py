@@ -81,12 +81,14 @@ def worker(django_db_setup, django_db_blocker):
     """A real Celery worker on the real Redis, in threads of this process. Use it with `transactional_db`."""
     from celery.contrib.testing.worker import start_worker
 
+    from chat.tasks import warm_up
     from config.celery import app
 
     with (
         django_db_blocker.unblock(),
         start_worker(app, pool="threads", concurrency=80, perform_ping_check=False, loglevel="ERROR"),
     ):
+        warm_up()  # a real worker says that it is ready, this one does not
         yield
 
 
