@@ -91,7 +91,7 @@ def groups_of(user_id: int) -> list[int]:
 
 def accounts_for(user_id: int, groups: list[int], at: datetime) -> list[Account]:
     """`accounts_of` for somebody whose teams are known."""
-    return _applying(_in_force_for(at, user_id, groups), user_id, at)
+    return _applying(in_force_for(at, user_id, groups), user_id, at)
 
 
 def enter_the_books(*, alone: bool = False) -> None:
@@ -196,7 +196,7 @@ def _in_force(at: datetime):
 
 
 _memberships = Prepared(lambda user: User.groups.through.objects.filter(user_id=user), User._meta.pk)
-_in_force_for = Prepared(
+in_force_for = Prepared(
     lambda at, user, groups: _in_force(at).filter(Q(user=user) | Q(group__id__in=groups) | Q(user=None, group=None)),
     Budget._meta.get_field("valid_until"),
     User._meta.pk,
@@ -282,15 +282,18 @@ def _records_of(account: Account):
     return records
 
 
-def _account(budget: Budget, user_id: int, at: datetime) -> Account:
+def key_of(budget: Budget, user_id: int) -> str:
+    """The account in which a limit counts a person's calls."""
     if budget.kind == Budget.Kind.PERSONAL:
-        key = f"user:{user_id}"
-    else:
-        key = f"group:{budget.group_id}" if budget.group_id else EVERYONE
+        return f"user:{user_id}"
+    return f"group:{budget.group_id}" if budget.group_id else EVERYONE
+
+
+def _account(budget: Budget, user_id: int, at: datetime) -> Account:
     start, end = window(budget.period, at)
     blocks = budget.mode == Budget.Mode.BLOCK
     limit, warn_limit = (budget.limit, None) if blocks else (None, budget.limit)
-    return Account(key, budget.period, start, end, limit, budget.source_words, warn_limit)
+    return Account(key_of(budget, user_id), budget.period, start, end, limit, budget.source_words, warn_limit)
 
 
 def precedence(budget: Budget) -> tuple:

@@ -13,9 +13,14 @@ log = structlog.get_logger(__name__)
 
 def ring(turn_id) -> bool:
     """Wake a worker for a turn. False if the broker did not take it; takes a few seconds at most."""
+    return begin("run_turn", str(turn_id), turn=str(turn_id))
+
+
+def begin(task: str, *arguments: str, **ids: str) -> bool:
+    """Wake a worker for a task of chat/tasks.py. `ids` are for the log, if the broker did not take it."""
     try:
-        current_app.send_task("chat.tasks.run_turn", [str(turn_id)], retry=False, ignore_result=True)
+        current_app.send_task(f"chat.tasks.{task}", arguments, retry=False, ignore_result=True)
     except (OperationalError, RedisError, OSError) as error:
-        log.warning("bell_not_heard", turn=str(turn_id), why=type(error).__name__)
+        log.warning("bell_not_heard", task=task, why=type(error).__name__, **ids)
         return False
     return True

@@ -4,7 +4,6 @@ What holds is decided in chat/budgets.py. Whoever changes a limit on the grounds
 raises at the same time would both build on the same old limit, and one of them would be lost.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
@@ -12,7 +11,7 @@ from zoneinfo import ZoneInfo
 from django.conf import settings
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.db import transaction
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Model, QuerySet
 from django.utils import timezone
 
 from chat import budgets
@@ -75,12 +74,13 @@ def of(user: User, at: datetime | None = None) -> list[Limit]:
     """Every limit that concerns a person: the personal one first, their own, pots, and last what does not count."""
     at = at or timezone.now()
     standings = {(s.account.key, s.period): s for s in budgets.standings(user, at)}
-    concerning = list(_concerning(user, at))
+    in_force = budgets.in_force_for(at, user.pk, budgets.groups_of(user.pk))
+    concerning = sorted(in_force, key=lambda budget: (budget.created_at, budget.pk))
     by_admins = [b for b in concerning if b.kind == Budget.Kind.PERSONAL and not b.set_by_self]
     winner = max(by_admins, key=budgets.precedence, default=None)
     limits = []
     for budget in concerning:
-        standing = standings.get((_account(budget, user), budget.period))
+        standing = standings.get((budgets.key_of(budget, user.pk), budget.period))
         if budget in by_admins:
             standing = standing if budget == winner else None
         elif standing and budget.limit != (standing.limit if _blocks(budget) else standing.warn_limit):
@@ -174,15 +174,9 @@ def log(by: User, thing: Model, action: int, message: str) -> None:
     LogEntry.objects.log_actions(by.pk, [thing], action, message, single_object=True)
 
 
-def _concerning(user: User, at: datetime) -> Iterator[Budget]:
-    mine = Q(user=user) | Q(group__in=budgets.groups_of(user.pk)) | Q(user=None, group=None)
-    in_force = Q(valid_until=None) | Q(valid_until__gt=at)
-    yield from Budget.objects.filter(mine, in_force).select_related("group").order_by("created_at", "pk")
-
-
 def _limit(budget: Budget, user: User, standing: budgets.Standing | None) -> Limit:
     return Limit(
-        account=_account(budget, user),
+        account=budgets.key_of(budget, user.pk),
         period=budget.period,
         limit=budget.limit,
         source_words=budget.source_words,
@@ -194,12 +188,6 @@ def _limit(budget: Budget, user: User, standing: budgets.Standing | None) -> Lim
         counts=standing is not None,
         by_self=budget.set_by_self,
     )
-
-
-def _account(budget: Budget, user: User) -> str:
-    if budget.kind == Budget.Kind.PERSONAL:
-        return f"user:{user.pk}"
-    return f"group:{budget.group_id}" if budget.group_id else budgets.EVERYONE
 
 
 def _blocks(budget: Budget) -> bool:

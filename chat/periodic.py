@@ -6,17 +6,12 @@ The sweeper asks. The work is a worker's, because the keys are there.
 import time
 from datetime import UTC, datetime, timedelta
 
-import structlog
-from celery import current_app
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 
+from chat import doorbell
 from chat.models import PeriodicTask
-
-log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 60
 # Less than a day, or the hour would move on each time until a day is left out; and more than the hours from the
@@ -37,7 +32,7 @@ def ring() -> None:
     begun = PeriodicTask.objects.filter(begun_at__gt=Now() - ONCE_A_DAY).values_list("name", flat=True)
     due = NOT_BEFORE.keys() - set(begun)
     for name in sorted(due):
-        if datetime.now(UTC).hour >= NOT_BEFORE[name] and claim(name, ONCE_A_DAY) and not _heard(name):
+        if datetime.now(UTC).hour >= NOT_BEFORE[name] and claim(name, ONCE_A_DAY) and not doorbell.begin(name):
             give_back(name)
 
 
@@ -59,12 +54,3 @@ def claim(name: str, every: timedelta) -> bool:
 def give_back(name: str, wait: timedelta = timedelta()) -> None:
     """It was not done: it is due again after `wait`."""
     PeriodicTask.objects.filter(name=name).update(begun_at=Now() - ONCE_A_DAY + wait)
-
-
-def _heard(name: str) -> bool:
-    try:
-        current_app.send_task(f"chat.tasks.{name}", retry=False, ignore_result=True)
-    except (OperationalError, RedisError, OSError) as error:
-        log.warning("bell_not_heard", task=name, why=type(error).__name__)
-        return False
-    return True

@@ -241,12 +241,7 @@ def adjust(record: UsageRecord, amount: int, *, actor: User, reason: str) -> Non
 
 
 _prices = Prepared(
-    lambda model: (
-        Price.objects.annotate(now=Now())
-        .filter(model=model, effective_from__lte=Now())
-        .order_by("-effective_from", "-id")[:1]
-    ),
-    Price._meta.get_field("model"),
+    lambda model: Price.objects.annotate(now=Now()).in_force(model, Now())[:1], Price._meta.get_field("model")
 )
 
 

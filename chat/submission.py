@@ -46,7 +46,8 @@ def stop(turns: TurnQuerySet) -> int:
 def refused(over: spend.OverBudget) -> dict:
     """What the words of a refusal need, as figures in nano-dollars. A limit that is used up by it is noted."""
     account, period = over.account, over.period
-    if not period.held and not _held_by(replace(over.call.terms, input_bound=0), over.left):
+    prices = _prices()
+    if not period.held and not _fitting(prices, replace(over.call.terms, input_bound=0), over.left):
         warnings.note_refusal(period)
     return {
         "spent": period.spent,
@@ -58,21 +59,22 @@ def refused(over: spend.OverBudget) -> dict:
         "period_words": f"this {account.period}",
         "source": account.source,
         "resets": budgets.day_words(account.end),
-        "fits": _held_by(over.call.terms, over.left),
+        "fits": _fitting(prices, over.call.terms, over.left),
     }
 
 
-def _held_by(terms: Terms, left: int) -> list[str]:
-    """The names of the models that can still answer something for so many nano-dollars."""
+def _prices() -> dict[str, dict]:
+    """What the offered models cost, by their names; without those that have no usable price."""
     offered = catalogue.offered()
     prices = Price.objects.current_of([model.id for model in offered], timezone.now())
+    known = {model.name: prices[model.id] for model in offered if model.id in prices}
+    return {name: price.numbers() for name, price in known.items() if price.is_usable}
 
-    def holds(price: Price | None) -> bool:
-        if price is None or not price.is_usable:
-            return False
-        return pricing.worst_case(price.numbers(), terms, spend.LEAST_TOKENS) <= left
 
-    return [model.name for model in offered if holds(prices.get(model.id))]
+def _fitting(prices: dict[str, dict], terms: Terms, left: int) -> list[str]:
+    """The names of the models that can still answer something for so many nano-dollars."""
+    least = spend.LEAST_TOKENS
+    return [name for name, numbers in prices.items() if pricing.worst_case(numbers, terms, least) <= left]
 
 
 def call_of(turn: Turn, terms: Terms, wanted_tokens: int) -> spend.Call:

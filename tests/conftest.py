@@ -16,9 +16,11 @@ from django.test import Client
 from chat import audit, catalogue, spend, triggers
 from chat.models import Budget, BudgetPeriod, Turn, UsageRecord, User
 from chat.money import nano
+from chat.pricing import Usage
 from chat.relay import Relay
 from tests import environment
-from tests.books import row, spent_call
+from tests.books import admit, row, spent_call
+from tests.pages import reply_on_page
 
 PASSWORD = "a-password-for-tests"
 
@@ -193,6 +195,18 @@ def clock(monkeypatch):
         monkeypatch.setattr(spend, "current_price", lambda model: (found(model)[0], moment))
 
     return clock
+
+
+@pytest.fixture
+def page(browse, alice):
+    """`page(turn)`: the answer as Alice's page shows it."""
+    return lambda turn: reply_on_page(browse(alice), turn)
+
+
+@pytest.fixture
+def spent(alice):
+    """`spent("0.14")`: Alice has used so many dollars."""
+    return lambda dollars: spend.settle(admit(alice), Usage(), exact=True, cost=nano(dollars))
 
 
 @pytest.fixture

@@ -27,16 +27,15 @@ from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import expect, sync_playwright
 
-from chat import catalogue, doorbell, rendering, spend, submission, turns, warnings
+from chat import catalogue, doorbell, rendering, submission, turns, warnings
 from chat.models import Alarm, Budget, BudgetPeriod, Conversation, LedgerEntry, Message, Price, Turn, UsageRecord, User
 from chat.money import dollars, nano
-from chat.pricing import Usage
 from chat.sweeper import Sweeper
 from local import browser as local_browser
 from tests import environment
-from tests.books import HAIKU, OPUS, SONNET, admit, at_once, never_over_a_limit, paris, row
+from tests.books import HAIKU, OPUS, SONNET, at_once, never_over_a_limit, paris, row
 from tests.conftest import over, wait_until
-from tests.pages import composer_error, composer_text, reply_on_page
+from tests.pages import composer_error, composer_text
 from tests.servers import free_port
 from tests.test_crashes import QUEUE, doomed, swept  # noqa: F401  a fixture
 from tests.test_failures import billed, broker_at, posts
@@ -53,18 +52,6 @@ LEFT = re.compile(r"\b(left|remain\w*|available|balance|unused)\b", re.IGNORECAS
 def conversation(alice):
     """With a title, so that none is asked for: that would be a call of its own."""
     return alice.conversations.create(model=SONNET, title="Named")
-
-
-@pytest.fixture
-def page(browse, alice):
-    """`page(turn)`: the answer as Alice's page shows it."""
-    return lambda turn: reply_on_page(browse(alice), turn)
-
-
-@pytest.fixture
-def spent(alice):
-    """`spent("0.14")`: Alice has used so many dollars."""
-    return lambda dollars: spend.settle(admit(alice), Usage(), exact=True, cost=nano(dollars))
 
 
 def replies():
@@ -314,7 +301,7 @@ def test_case_09_a_model_without_a_price(ask, sandbox, page, settings, browse, a
     model = SONNET if amounts else "claude-without-price"
     settings.MODELS = [model, HAIKU]
     if amounts:
-        price = Price.objects.current(SONNET, timezone.now())
+        price = Price.objects.in_force(SONNET, timezone.now()).first()
         for name, value in {"effective_from": timezone.now(), "pk": None, **amounts}.items():
             setattr(price, name, value)
         price._state.adding = True

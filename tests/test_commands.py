@@ -106,7 +106,7 @@ def test_set_budget_copes_with_two_limits_of_one_person(alice, limit):
 
 def test_every_shipped_model_has_a_usable_price():
     for model in catalogue.shipped():
-        price = Price.objects.current(model.id, timezone.now())
+        price = Price.objects.in_force(model.id, timezone.now()).first()
 
         assert price.is_usable, model.id
         assert price.source
@@ -144,7 +144,7 @@ def test_a_price_set_in_the_admin_outlives_a_sync():
 
     run("sync_prices")
 
-    assert Price.objects.current("claude-haiku-5-5", paris(2026, 11, 23)).source == "our contract"
+    assert Price.objects.in_force("claude-haiku-5-5", paris(2026, 11, 23)).first().source == "our contract"
 
 
 # --- sweep

@@ -10,17 +10,10 @@ from chat import tasks, titles
 from chat.models import Alarm, BudgetPeriod, Price, Turn, UsageRecord
 from chat.models.conversation import first_words
 from tests.conftest import over, wait_until
-from tests.pages import reply_on_page
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 QUESTION = "How do tides work in the North Sea?"
-
-
-@pytest.fixture
-def page(browse, alice):
-    """`page(turn)`: the answer as Alice's page shows it."""
-    return lambda turn: reply_on_page(browse(alice), turn)
 
 
 @pytest.fixture

@@ -21,16 +21,9 @@ from chat.models import Message, Price, Turn, UsageRecord
 from chat.sandbox import Sandbox, tokens
 from chat.sweeper import Sweeper
 from tests.conftest import over, wait_until
-from tests.pages import reply_on_page
 from tests.servers import free_port
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("worker")]
-
-
-@pytest.fixture
-def page(browse, alice):
-    """`page(turn)`: the answer as Alice's page shows it."""
-    return lambda turn: reply_on_page(browse(alice), turn)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from django.conf import settings as django_settings
 from django.db import connection
 from django.db.models import F
 
-from chat import periodic, tasks
+from chat import doorbell, periodic, tasks
 from chat.models import Alarm, PeriodicTask
 from tests.books import at_once
 from tests.conftest import wait_until
@@ -33,7 +33,7 @@ def begun(monkeypatch):
         heard = True
 
     begun = Begun()
-    monkeypatch.setattr(periodic, "_heard", lambda name: begun.append(name) or begun.heard)
+    monkeypatch.setattr(doorbell, "begin", lambda name: begun.append(name) or begun.heard)
     return begun
 
 
@@ -166,7 +166,7 @@ def test_a_broker_that_is_away_neither_fails_nor_keeps_the_claim(hour, monkeypat
     away = Celery("away", set_as_current=False)
     away.config_from_object(django_settings, namespace="CELERY")
     away.conf.broker_url = f"redis://127.0.0.1:{free_port()}/0"
-    monkeypatch.setattr(periodic, "current_app", away)
+    monkeypatch.setattr(doorbell, "current_app", away)
 
     periodic.ring()
 

@@ -63,7 +63,7 @@ def _by_hand(numbers: dict, usage: Usage) -> int:
 )
 def test_each_shipped_model_costs_what_its_price_page_says(models, dollars):
     for model in models:
-        numbers = Price.objects.current(model, READ_ON).numbers()
+        numbers = Price.objects.in_force(model, READ_ON).first().numbers()
 
         assert pricing.cost(numbers, MIXED) == nano(dollars)
 
@@ -72,17 +72,17 @@ def test_each_shipped_model_costs_what_its_price_page_says(models, dollars):
 def test_a_price_counts_from_its_day_on():
     usage = Usage(cache_read=1_000_000)
 
-    before = Price.objects.current(SONNET, datetime(2026, 10, 6, 23, 59, tzinfo=UTC))
-    after = Price.objects.current(SONNET, datetime(2026, 10, 7, tzinfo=UTC))
+    before = Price.objects.in_force(SONNET, datetime(2026, 10, 6, 23, 59, tzinfo=UTC)).first()
+    after = Price.objects.in_force(SONNET, datetime(2026, 10, 7, tzinfo=UTC)).first()
 
     assert pricing.cost(before.numbers(), usage) == nano("0.20")
     assert pricing.cost(after.numbers(), usage) == nano("0.10")
-    assert Price.objects.current(SONNET, datetime(2026, 9, 27, tzinfo=UTC)) is None
+    assert Price.objects.in_force(SONNET, datetime(2026, 9, 27, tzinfo=UTC)).first() is None
 
 
 @pytest.mark.django_db
 def test_the_price_of_haiku_used_here_is_the_shipped_one():
-    assert Price.objects.current(HAIKU, READ_ON).numbers() == HAIKU_NUMBERS
+    assert Price.objects.in_force(HAIKU, READ_ON).first().numbers() == HAIKU_NUMBERS
 
 
 @pytest.mark.parametrize(

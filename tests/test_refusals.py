@@ -6,28 +6,15 @@ import uuid
 import pytest
 from django.utils import timezone
 
-from chat import spend, submission
+from chat import submission
 from chat.budgets import day_words
 from chat.models import LedgerEntry, Message, Price, Turn, UsageRecord
 from chat.money import nano, spoken
-from chat.pricing import Usage
-from tests.books import HAIKU, OPUS, SONNET, admit
+from tests.books import HAIKU, OPUS, SONNET
 from tests.conftest import over
-from tests.pages import composer_error, composer_text, reply_on_page
+from tests.pages import composer_error, composer_text
 
 HTMX = {"HX-Request": "true"}
-
-
-@pytest.fixture
-def page(browse, alice):
-    """`page(turn)`: the answer as Alice's page shows it."""
-    return lambda turn: reply_on_page(browse(alice), turn)
-
-
-@pytest.fixture
-def spent(alice):
-    """`spent("0.14")`: Alice has used so many dollars."""
-    return lambda dollars: spend.settle(admit(alice), Usage(), exact=True, cost=nano(dollars))
 
 
 @pytest.fixture
@@ -35,7 +22,7 @@ def priced():
     """`priced(SONNET, input=0)`: from now on that model costs what it did, but for this."""
 
     def priced(model: str, **amounts) -> None:
-        price = Price.objects.current(model, timezone.now())
+        price = Price.objects.in_force(model, timezone.now()).first()
         fields = {"effective_from": timezone.now(), **amounts}
         for name, value in fields.items():
             setattr(price, name, value)

@@ -113,7 +113,7 @@ def test_a_model_with_a_zero_or_negative_price_is_refused_before_the_call(alice,
 
 
 def test_a_long_band_with_a_hole_in_it_is_refused(alice, price):
-    row = Price.objects.current(HAIKU, paris(2026, 11, 22))
+    row = Price.objects.in_force(HAIKU, paris(2026, 11, 22)).first()
     row.pk, row._state.adding, row.model, row.long_output = None, True, "a-model", None
     row.save()
 

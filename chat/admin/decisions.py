@@ -33,40 +33,31 @@ def by_decider(view: Callable) -> Callable:
 
 @by_decider
 def request_grant(request: SignedInRequest, request_id: int) -> HttpResponse:
-    asked = _asked(request_id)
-    try:
+    def grant(asked: BudgetRequest) -> str:
         budget = asking.grant(asked, request.user)
-    except asking.NotPossible as problem:
-        messages.warning(request, str(problem))
-    else:
-        messages.success(request, f"Granted: the limit is {limits.words(budget)} ({asked.user}).")
-    return _back(asked)
+        return f"Granted: the limit is {limits.words(budget)} ({asked.user})."
+
+    return _tried(request, request_id, grant)
 
 
 @by_decider
 def request_decline(request: SignedInRequest, request_id: int) -> HttpResponse:
-    asked = _asked(request_id)
-    try:
+    def decline(asked: BudgetRequest) -> str:
         asking.decline(asked, request.user)
-    except asking.NotPossible as problem:
-        messages.warning(request, str(problem))
-    else:
-        messages.success(request, f"Declined: {spoken(asked.amount)} more for {asked.user}.")
-    return _back(asked)
+        return f"Declined: {spoken(asked.amount)} more for {asked.user}."
+
+    return _tried(request, request_id, decline)
 
 
 @by_decider
 def request_undo(request: SignedInRequest, request_id: int) -> HttpResponse:
-    asked = _asked(request_id)
-    try:
+    def undo(asked: BudgetRequest) -> str:
         if request.POST.get("state") != asked.state:
             raise asking.NotPossible("This request was decided anew since you looked at it.")
         asking.undo(asked, request.user)
-    except asking.NotPossible as problem:
-        messages.warning(request, str(problem))
-    else:
-        messages.success(request, f"Taken back: the request of {asked.user} waits for an answer again.")
-    return _back(asked)
+        return f"Taken back: the request of {asked.user} waits for an answer again."
+
+    return _tried(request, request_id, undo)
 
 
 @by_decider
@@ -90,9 +81,11 @@ def person_limit(request: SignedInRequest, user_id: int) -> HttpResponse:
     return redirect("admin:spend")
 
 
-def _asked(request_id: int) -> BudgetRequest:
-    return get_object_or_404(BudgetRequest.objects.select_related("user"), id=request_id)
-
-
-def _back(asked: BudgetRequest) -> HttpResponse:
+def _tried(request: SignedInRequest, request_id: int, act: Callable[[BudgetRequest], str]) -> HttpResponse:
+    """Back on the page, with what `act` says it did or why it could not."""
+    asked = get_object_or_404(BudgetRequest.objects.select_related("user"), id=request_id)
+    try:
+        messages.success(request, act(asked))
+    except asking.NotPossible as problem:
+        messages.warning(request, str(problem))
     return redirect(f"{reverse('admin:spend')}?decided={asked.pk}#requests")

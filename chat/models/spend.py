@@ -26,9 +26,9 @@ class WriteOnceModel(models.Model):
 
 
 class PriceQuerySet(models.QuerySet):
-    def current(self, model: str, at):
-        """The price in force at that moment, or None: then the model may not be called."""
-        return self.filter(model=model, effective_from__lte=at).order_by("-effective_from", "-id").first()
+    def in_force(self, model, at):
+        """The first is the price of a model at that moment; if there is none, it may not be called."""
+        return self.filter(model=model, effective_from__lte=at).order_by("-effective_from", "-id")
 
     def current_of(self, models, at) -> dict[str, "Price"]:
         """The prices in force at that moment, by model, in one query. What has none is not in it."""
