@@ -1,7 +1,7 @@
 # The front door. `make` lists what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-pg lint format types migrations-check ci bench lock clean
+.PHONY: help run test test-pg chaos chaos-pg lint format types migrations-check ci bench lock clean
 
 python := .venv/bin/python
 installed := .venv/installed
@@ -18,12 +18,20 @@ run: $(installed) ## set everything up and serve on PORT (8000, or the next free
 test: $(installed) ## run every test, on SQLite and in a real browser (PYTEST_ARGS, SKIP_BROWSER=1)
 	@$(python) -m local.browser
 	@echo "== tests on SQLite"
-	@TEST_DATABASE=sqlite $(python) -m pytest $(if $(SKIP_BROWSER),-m "not browser") $(PYTEST_ARGS)
+	@TEST_DATABASE=sqlite $(python) -m pytest $(if $(SKIP_BROWSER),-m "(not chaos or smoke) and not browser") $(PYTEST_ARGS)
 
 test-pg: $(installed) ## run every test on a private PostgreSQL
 	@$(python) -m local.browser
 	@echo "== tests on PostgreSQL"
-	@TEST_DATABASE=postgres $(python) -m pytest $(if $(SKIP_BROWSER),-m "not browser") $(PYTEST_ARGS)
+	@TEST_DATABASE=postgres $(python) -m pytest $(if $(SKIP_BROWSER),-m "(not chaos or smoke) and not browser") $(PYTEST_ARGS)
+
+chaos: $(installed) ## kill, hang and cut off everything, on SQLite (chaos-pg: on PostgreSQL)
+	@$(python) -m local.browser
+	@TEST_DATABASE=sqlite $(python) -m pytest -m chaos $(PYTEST_ARGS)
+
+chaos-pg: $(installed)
+	@$(python) -m local.browser
+	@TEST_DATABASE=postgres $(python) -m pytest -m chaos $(PYTEST_ARGS)
 
 lint: $(installed) ## check style of Python and templates
 	@echo "== lint"

@@ -16,7 +16,7 @@ import structlog
 import uvloop
 from django.conf import settings
 
-from chat import fragments, rendering
+from chat import failpoints, fragments, rendering
 from chat.claude import Answer, ClaudeError, Request
 from chat.claude.client import Claude
 from chat.desks import away
@@ -186,6 +186,7 @@ class Engine:
         task = cast(asyncio.Task, asyncio.current_task())
 
         def progress() -> None:
+            failpoints.reached("after_message_start")
             if run.published < 2 and run.has_news:
                 self._urgent.set()
 

@@ -15,7 +15,7 @@ import structlog
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection, transaction
 
-from chat import streams
+from chat import failpoints, streams
 from chat.claude import Answer
 from chat.engine import Run, Shown
 from chat.models import Turn, UsageRecord
@@ -119,6 +119,8 @@ class Keeper:
                 cursor.executemany(_CHECKPOINT, texts)
                 for run in starts:
                     self._note_start(run)
+            if any(text for _, text, *_ in texts):
+                failpoints.reached("mid_answer")
 
     def _note_start(self, run: Run) -> None:
         """What the sweeper would need to estimate the cost; again only when more time has passed unseen."""

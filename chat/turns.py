@@ -14,7 +14,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from chat import calls, pricing, spend, streams, submission, titles, warnings
+from chat import calls, failpoints, pricing, spend, streams, submission, titles, warnings
 from chat.claude import ClaudeError, Request, request_for, terms_of
 from chat.desks import away
 from chat.engine import Run, engine
@@ -30,9 +30,11 @@ PAUSES = 4
 
 def run(turn_id) -> None:
     """Carry a queued turn to its end. Returns at once if somebody else has it."""
+    failpoints.reached("before_claim")
     turn = Turn.objects.claim(turn_id)
     if turn is None:
         return
+    failpoints.reached("after_claim")
     run = Run(turn)
     engine().show(run)
     try:
@@ -75,6 +77,7 @@ def _carry(turn: Turn, run: Run) -> str:
         except spend.Unpriceable:
             submission.no_price(turn.model)
             return _finish(turn, run, Turn.State.FAILED, error="no_price")
+        failpoints.reached("after_sent")
         connection.close()  # a stream may last for minutes, and the pool is small
         try:
             answer = engine().carry(run, request, record.max_tokens)
@@ -89,6 +92,7 @@ def _carry(turn: Turn, run: Run) -> str:
                     return _finish(turn, run, Turn.State.FAILED, error=error.kind)
                 continue
             return _fail(turn, run, record, error)
+        failpoints.reached("after_last_byte")
         if answer.stop_reason == "pause_turn" and pauses < PAUSES:
             pauses += 1
             calls.settle(record, answer, None)
@@ -189,9 +193,11 @@ def _finish(
         turn.reply.keep()
         if record:
             calls.settle(record, answer, failure, visible)
+        failpoints.reached("in_commit")
 
     try:
         _persist(write)
+        failpoints.reached("after_commit")
     except spend.Replaced:
         if record and not Turn.objects.filter(id=turn.id).exists():
             calls.settle(record, answer, failure, visible)  # the conversation was deleted; its money is kept

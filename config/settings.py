@@ -45,6 +45,7 @@ try:
     ANTHROPIC_ADMIN_KEY = env.str("ANTHROPIC_ADMIN_KEY", "")
     ANTHROPIC_BASE_URL = env.str("ANTHROPIC_BASE_URL", "").rstrip("/")
     SANDBOX = env.bool("SANDBOX", False)
+    FAIL_AT = env.str("FAIL_AT", "")
     SITE_URL = env.str("SITE_URL", "http://127.0.0.1:8000").rstrip("/")
     EMAIL_URL = env.str("EMAIL_URL", "console://")
     DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "tally@localhost")
@@ -86,6 +87,8 @@ if ANTHROPIC_BASE_URL and urlsplit(ANTHROPIC_BASE_URL).scheme not in {"http", "h
     raise ImproperlyConfigured(f"ANTHROPIC_BASE_URL must start with http:// or https://, not {ANTHROPIC_BASE_URL!r}.")
 if urlsplit(SITE_URL).scheme not in {"http", "https"} or not urlsplit(SITE_URL).netloc:
     raise ImproperlyConfigured(f"SITE_URL must be where people find this site, https://…, not {SITE_URL!r}.")
+if FAIL_AT and not SANDBOX:
+    raise ImproperlyConfigured("FAIL_AT ends processes on purpose. It is for tests, and needs SANDBOX.")
 if WEB_THREADS < 1:
     raise ImproperlyConfigured(f"WEB_THREADS must be one or more, not {WEB_THREADS}.")
 if INFERENCE_GEO not in {"", "global", "us"}:

@@ -32,9 +32,13 @@ def pytest_configure(config):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
-    """The browser comes last, whatever the order is otherwise: once Playwright's event loop runs in this thread, no
-    other one can be started here."""
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
+    """The browser comes late, whatever the order is otherwise: once Playwright's event loop runs in this thread, no
+    other one can be started here. Chaos comes last: its processes would take a hand in what others test."""
+
+    def late(item) -> tuple[bool, bool]:
+        return item.get_closest_marker("chaos") is not None, item.get_closest_marker("browser") is not None
+
+    items.sort(key=late)
 
 
 @pytest.fixture(scope="session", autouse=True)

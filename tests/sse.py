@@ -21,8 +21,12 @@ class Reader:
         headers = {"Cookie": f"sessionid={client.cookies['sessionid'].value}", "Accept": "text/event-stream"}
         if last_id:
             headers["Last-Event-ID"] = last_id
-        self._connection.request("GET", path, headers=headers)
-        self.response = self._connection.getresponse()
+        try:
+            self._connection.request("GET", path, headers=headers)
+            self.response = self._connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            raise
         self.status = self.response.status
 
     def __iter__(self) -> Iterator[Event]:
@@ -45,3 +49,4 @@ class Reader:
 
     def close(self) -> None:
         self._connection.close()
+        self.response.close()

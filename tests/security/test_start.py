@@ -31,6 +31,7 @@ WRONG = {
     "DEBUG": ["perhaps"],
     "HTTPS": ["perhaps"],
     "SANDBOX": ["perhaps"],
+    "FAIL_AT": ["mid_answer"],
     "TIME_ZONE": ["Mars/Olympus", "../../etc/passwd"],
     "DATABASE_URL": ["mysql://root@db/tally", "nonsense", "oracle://x"],
     "REDIS_URL": ["http://127.0.0.1/", "127.0.0.1:6379"],
