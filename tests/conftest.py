@@ -250,7 +250,7 @@ def site(transactional_db):
     wait_until(lambda: server.started, "the server did not start")
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     server.should_exit = True
-    thread.join(10)
+    thread.join(60)
     listener.close()
 
 
