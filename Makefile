@@ -1,7 +1,7 @@
 # The front door. `make` lists what there is.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test test-pg chaos chaos-pg lint format types migrations-check ci bench lock clean
+.PHONY: help run test test-pg chaos chaos-pg soak soak-pg lint format types migrations-check ci bench lock clean
 
 python := .venv/bin/python
 installed := .venv/installed
@@ -32,6 +32,14 @@ chaos: $(installed) ## kill, hang and cut off everything, on SQLite (chaos-pg: o
 chaos-pg: $(installed)
 	@$(python) -m local.browser
 	@TEST_DATABASE=postgres $(python) -m pytest -m chaos $(PYTEST_ARGS)
+
+soak = SOAK_SECONDS=$(or $(SECONDS),600) SOAK_SEED="$(SEED)" $(python) -m pytest -m chaos -q -s tests/chaos/test_soak.py
+
+soak: $(installed) ## ten minutes of people and faults, on SQLite (SEED, SECONDS; soak-pg: on PostgreSQL)
+	@TEST_DATABASE=sqlite $(soak)
+
+soak-pg: $(installed)
+	@TEST_DATABASE=postgres $(soak)
 
 lint: $(installed) ## check style of Python and templates
 	@echo "== lint"

@@ -8,8 +8,12 @@ from chat.engine import engine
 from chat.models import UsageRecord
 from chat.models.message import text_of
 from chat.money import spoken
+from chat.pricing import Usage
 
 log = structlog.get_logger(__name__)
+
+# So long Claude may write on, and bill it, before it has noticed that nobody listens any more.
+UNNOTICED_SECONDS = 1.0
 
 
 def settle(record: UsageRecord, answer: Answer | None, failure: ClaudeError | None, visible: int = 0) -> None:
@@ -25,15 +29,31 @@ def settle(record: UsageRecord, answer: Answer | None, failure: ClaudeError | No
     elif failure is None:
         charge(record, **facts)
     else:
-        usage = spend.estimate(record, answer.start_usage, visible, answer.hidden_seconds())
+        unseen = answer.hidden_seconds() + UNNOTICED_SECONDS
+        usage = spend.estimate(record, answer.start_usage, visible, unseen)
         spend.settle(record, usage, exact=False, **facts)
 
 
 def charge(record: UsageRecord, *, usage: dict, stop_reason: str, **facts) -> None:
     """Close the record of a call that finished by what the provider reported. A refusal before any output is free."""
     used = spend.usage_of(record, usage)
-    free = stop_reason == "refusal" and not used.output
-    spend.settle(record, used, exact=True, cost=0 if free else None, usage=usage, stop_reason=stop_reason, **facts)
+    cost = 0 if _is_free(used, stop_reason) else None
+    spend.settle(record, used, exact=True, cost=cost, usage=usage, stop_reason=stop_reason, **facts)
+
+
+def settle_again(record: UsageRecord, answer: Answer) -> bool:
+    """The end of a call whose worker was taken for dead, as that worker has seen it. False if that changes nothing.
+
+    Claude does not know who is asleep, and writes on into the buffers of a connection that stands: unless the end was
+    seen, the whole time since the question counts.
+    """
+    facts = _facts(answer)
+    if answer.finished:
+        used = spend.usage_of(record, answer.usage)
+        cost = 0 if _is_free(used, facts["stop_reason"]) else None
+        return spend.settle_again(record, used, exact=True, cost=cost, **facts)
+    used = spend.estimate(record, answer.start_usage, 0, answer.duration_ms() / 1000 + UNNOTICED_SECONDS)
+    return spend.settle_again(record, used, exact=False, **facts)
 
 
 def visible_tokens(model: str, answer: Answer | None, failure: ClaudeError | None) -> int:
@@ -90,6 +110,10 @@ def note(record: UsageRecord, failure: ClaudeError | None = None) -> None:
         error=failure.kind if failure else None,
     )
     unusual.judge(record)
+
+
+def _is_free(used: Usage, stop_reason: str) -> bool:
+    return stop_reason == "refusal" and not used.output
 
 
 def _facts(answer: Answer | None) -> dict:

@@ -86,7 +86,8 @@ class Run:
     @property
     def has_news(self) -> bool:
         answer = self.answer
-        return self._restless or (answer is not None and bool(answer.new_text or answer.new_thinking))
+        unpublished = (len(self.text), len(self.thinking)) != self.shown[1:]
+        return self._restless or unpublished or (answer is not None and bool(answer.new_text or answer.new_thinking))
 
     def take(self) -> None:
         """Move what the answer has received into the text of the run."""
@@ -182,6 +183,7 @@ class Engine:
         return self._claude
 
     async def _carry(self, run: Run, request: Request, max_tokens: int) -> Answer:
+        run.take()  # what came before a pause and is not published yet
         answer = run.answer = Answer()
         task = cast(asyncio.Task, asyncio.current_task())
 

@@ -27,3 +27,9 @@ def thinking(turn_id, words: str, *, afresh: bool = False) -> str:
 def notice(turn_id, words: str) -> str:
     """What the reader is waiting for, in plain words; empty once text is there."""
     return partial(f"notice-{turn_id}", escape(words))
+
+
+def not_saved(words: str) -> str:
+    """Beside the form that was sent: the composer, or the one that asks for more."""
+    alert = f'<p class="alert" role="alert">{escape(words)}</p>'
+    return partial("composer-error", escape(words)) + partial("requests", alert, "afterbegin")

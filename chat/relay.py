@@ -10,15 +10,21 @@ gone, they get the checkpoint from the database until the stream fits again. The
 
 import asyncio
 import json
+import random
 import signal
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from asgiref.sync import sync_to_async
-from django.db import close_old_connections
+from django.contrib.sessions.models import Session
+from django.db import Error, close_old_connections
+from django.db.models import F, Subquery
+from django.db.models.functions import Now
 
-from chat.streams import Entry, EntryId, Hub, Lost
+from chat.models import Turn
+from chat.prepared import Prepared
+from chat.streams import Entry, EntryId, Hub, Lost, put
 
 TICKET = "X-Tally-Ticket"
 HEARTBEAT_SECONDS = 10
@@ -26,6 +32,24 @@ POLL_SECONDS = 1.0
 LONGEST_SECONDS = 1800  # then the browser comes back by itself
 
 Send = Callable[[dict], Awaitable[None]]
+
+_marked = Prepared(
+    lambda turn_id, session_key: (
+        Turn.objects.filter(id=turn_id)
+        .annotate(
+            session=Subquery(
+                Session.objects.filter(session_key=session_key, expire_date__gt=Now()).values("session_data")
+            ),
+            password=F("user__password"),
+            is_active=F("user__is_active"),
+        )
+        .only("state", "checkpoint_id")
+    ),
+    Turn._meta.pk,
+    Session._meta.pk,
+)
+# All readers together ask the database in two threads: whoever loads a page does not wait behind a thousand of them.
+_threads = ThreadPoolExecutor(2, thread_name_prefix="readers")
 
 
 class Relay:
@@ -64,7 +88,8 @@ class Relay:
         leaving = asyncio.create_task(_gone(receive))
         closing = asyncio.create_task(self._closing.wait())
         try:
-            await asyncio.wait({talking, leaving, closing}, return_when=asyncio.FIRST_COMPLETED)
+            ends = {talking, leaving, closing}
+            await asyncio.wait(ends, timeout=LONGEST_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if talking.done():
                 talking.result()
             if not leaving.done():
@@ -110,15 +135,14 @@ class _Reader:
         self._hub, self._send = hub, send
         self._turn, self._session, self._csrf_token = ticket["turn"], ticket["session"], ticket["csrf_token"]
         self._last = EntryId.read(ticket["after"])
-        self._shown = ""
+        self._marks: tuple | None = None
 
     async def follow(self) -> None:
-        """Send until the turn is over, the reader may no longer read, or half an hour has passed."""
-        deadline = asyncio.get_running_loop().time() + LONGEST_SECONDS
+        """Send until the turn is over or the reader may no longer read."""
         await self._write(b"retry: 1000\n\n")
-        while asyncio.get_running_loop().time() < deadline:
+        while True:
             try:
-                if await self._from_redis(deadline):
+                if await self._from_redis():
                     return
             except Lost:
                 pass
@@ -126,35 +150,27 @@ class _Reader:
                 return
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _from_redis(self, deadline: float) -> bool:
+    async def _from_redis(self) -> bool:
         """Relay the stream. True at the end of the turn; False when something is missing from it; raises Lost."""
         queue = self._hub.join(self._turn, self._last)
+        watching = asyncio.create_task(self._watch(queue))
+        watching.add_done_callback(lambda _: put(queue, Lost()))  # nobody reads on unwatched
         try:
             for entry in await self._hub.replay(self._turn, self._last):
                 if (ended := await self._relay(entry)) is not None:
                     return ended
             await self._hub.wake()
-            clock = asyncio.get_running_loop().time
-            look_at = clock() + HEARTBEAT_SECONDS
-            while clock() < deadline:
-                try:
-                    item = await asyncio.wait_for(queue.get(), max(0, look_at - clock()))
-                except TimeoutError:
-                    item = None
-                    await self._write(b": \n\n")
-                if clock() >= look_at:
-                    # However much there is to tell: may they still read it, and is it over without a word?
-                    look_at = clock() + HEARTBEAT_SECONDS
-                    if await self._is_over():
-                        return await self._from_database()
-                if item is None:
-                    continue
+            while True:
+                item = await queue.get()
                 if isinstance(item, Lost):
                     raise item
-                if item.id > self._last and (ended := await self._relay(item)) is not None:
+                if item is None:
+                    if await self._from_database():
+                        return True
+                elif item.id > self._last and (ended := await self._relay(item)) is not None:
                     return ended
-            return True
         finally:
+            watching.cancel()
             self._hub.leave(self._turn, queue)
 
     async def _relay(self, entry: Entry) -> bool | None:
@@ -166,46 +182,67 @@ class _Reader:
         await self._write(b"id: %s\n%s\n" % (str(entry.id).encode(), entry.data))
         return None
 
+    async def _watch(self, queue: asyncio.Queue) -> None:
+        """However much there is to tell: may they still read it, and is it over without a word? Where Redis takes
+        nothing for want of room, the checkpoint has what the stream lacks. No text waits for the answer.
+        """
+        # Whoever came back in the same instant does not ask in the same instant for ever.
+        await asyncio.sleep(HEARTBEAT_SECONDS * random.uniform(0.5, 1))  # noqa: S311  a spread, not a secret
+        while True:
+            marks = await _ask(_marks, self._turn, self._session)
+            if marks != self._marks:
+                self._marks = marks
+                put(queue, None)
+            await self._write(b": \n\n")
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
     async def _from_database(self) -> bool:
         """The final message, or what the last checkpoint has. True if there is nothing to come."""
-        frame, last, over = await sync_to_async(_from_database, thread_sensitive=False)(
-            self._turn, self._session, self._csrf_token
-        )
-        if over or (frame and last != self._shown and EntryId.read(last) >= self._last):
-            self._shown = last
-            self._last = max(self._last, EntryId.read(last))
-            await self._write(frame)
+        about = self._turn, self._session, self._csrf_token, self._last
+        try:
+            frame, self._last, over = await _ask(_from_database, *about)
+        except Error:
+            self._marks = None  # the database is away: Redis has the text meanwhile, and we look again
+            return False
+        await self._write(frame)
         return over
-
-    async def _is_over(self) -> bool:
-        return await sync_to_async(_is_over, thread_sensitive=False)(self._turn, self._session)
 
     async def _write(self, body: bytes) -> None:
         if body:
             await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-def _from_database(turn_id: str, session_key: str, csrf_token: str) -> tuple[bytes, str, bool]:
-    """Frame, id of the last entry that it contains, whether it is the end."""
+async def _ask(question: Callable, *about) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(_threads, question, *about)
+
+
+def _marks(turn_id: str, session_key: str) -> tuple:
+    """All that decides whether that session may read that turn, and whether there is more of it to read.
+
+    One small query, since a thousand readers ask again and again; only where something has changed they look closer.
+    """
+    try:
+        found: list[Any] = _marked(turn_id, session_key)
+        return tuple((row.state, row.checkpoint_id, row.session, row.password, row.is_active) for row in found)
+    except Error:
+        return ()
+    finally:
+        close_old_connections()
+
+
+def _from_database(turn_id: str, session_key: str, csrf_token: str, last: EntryId) -> tuple[bytes, EntryId, bool]:
+    """What a page that has everything up to `last` lacks, the last entry that it has then, whether it is the end."""
     from chat.views import turns  # imports this module
 
     try:
         turn = turns.may_follow(turn_id, session_key)
         if turn is None:
-            return b"event: done\ndata: 1\n\n", "", True
+            return b"event: done\ndata: 1\n\n", last, True
         if not turn.is_live:
-            return turns.final_message(turn, csrf_token), "", True
-        return turns.checkpoint(turn), turn.checkpoint_id, False
-    finally:
-        close_old_connections()
-
-
-def _is_over(turn_id: str, session_key: str) -> bool:
-    from chat.views import turns
-
-    try:
-        turn = turns.may_follow(turn_id, session_key)
-        return turn is None or not turn.is_live
+            return turns.final_message(turn, csrf_token), last, True
+        if (written := EntryId.read(turn.checkpoint_id)) <= last:
+            return b"", last, False
+        return turns.checkpoint(turn), written, False
     finally:
         close_old_connections()
 

@@ -177,20 +177,27 @@ def settle(record: UsageRecord, used: Usage, *, exact: bool, cost: int | None = 
         cost = pricing.cost(record.price_numbers, used)
     if not exact:
         cost = min(cost, record.held)
-    columns = {
-        "cost": cost,
-        "input_tokens": used.input,
-        "cache_write_5m_tokens": used.cache_write_5m,
-        "cache_write_1h_tokens": used.cache_write_1h,
-        "cache_read_tokens": used.cache_read,
-        "output_tokens": used.output,
-        "thinking_tokens": used.thinking,
-        "searches": used.searches,
-        "unknown_tokens": used.unknown,
-        "confidence": UsageRecord.Confidence.EXACT if exact else UsageRecord.Confidence.ESTIMATED,
-        **facts,
-    }
-    return _close(record, UsageRecord.State.SETTLED, cost, columns)
+    return _close(record, UsageRecord.State.SETTLED, cost, {"cost": cost, **_columns(used, exact=exact), **facts})
+
+
+@transaction.atomic
+def settle_again(record: UsageRecord, used: Usage, *, exact: bool, cost: int | None = None, **facts) -> bool:
+    """Correct an estimate of the sweeper's by what the call's own worker knows, who has come back. As `settle`.
+
+    False if that is not better: if somebody has corrected it, or if it is another estimate and a lower one.
+    """
+    row = UsageRecord.objects.select_for_update().get(id=record.id)
+    is_estimate = row.state == UsageRecord.State.SETTLED and row.confidence == UsageRecord.Confidence.ESTIMATED
+    if cost is None:
+        cost = pricing.cost(row.price_numbers, used)
+    if not exact:
+        cost = min(cost, row.held)
+    if not is_estimate or (cost <= row.cost and not exact) or _is_corrected(row):
+        return False
+    if cost != row.cost:
+        adjust(row, cost - row.cost, actor=None, reason="The worker had only been asleep, and knew more of the call.")
+    UsageRecord.objects.filter(id=row.id).update(**_columns(used, exact=exact), **facts)
+    return True
 
 
 @transaction.atomic
@@ -220,10 +227,11 @@ def terms_of(record: UsageRecord) -> Terms:
 
 
 @transaction.atomic
-def adjust(record: UsageRecord, amount: int, *, actor: User, reason: str) -> None:
+def adjust(record: UsageRecord, amount: int, *, actor: User | None, reason: str) -> None:
     """Correct a settled call by an entry of its own: `amount` nano-dollars are added to its cost (or taken off).
 
-    Raises ValueError when the cost would fall below zero or when the call is still running.
+    Without an `actor` Tally does it itself. Raises ValueError when the cost would fall below zero or when the call is
+    still running.
     """
     row = UsageRecord.objects.select_for_update().get(id=record.id)
     if row.state != UsageRecord.State.SETTLED or row.cost + amount < 0:
@@ -231,7 +239,7 @@ def adjust(record: UsageRecord, amount: int, *, actor: User, reason: str) -> Non
     UsageRecord.objects.filter(id=row.id).update(cost=F("cost") + amount)
     number = LedgerEntry.objects.filter(key__startswith=f"adjust:{row.id}:").count()
     held_in = set(BudgetPeriod.objects.filter(entries__record=row, entries__kind="hold"))
-    why = {"actor": f"user:{actor.pk}", "reason": reason}
+    why = {"actor": f"user:{actor.pk}" if actor else "", "reason": reason}
     for period in sorted(held_in | set(periods_with(row)), key=lambda period: (period.account, period.period)):
         BudgetPeriod.objects.filter(id=period.id).update(spent=F("spent") + amount)
         [entry] = _entries(row, [period], LedgerEntry.Kind.ADJUST, amount, number, **why)
@@ -316,6 +324,24 @@ def _hold(period: BudgetPeriod, amount: int) -> None:
         )
         if not cursor.rowcount:
             raise AssertionError(f"{period} was changed under its lock")
+
+
+def _columns(used: Usage, *, exact: bool) -> dict:
+    return {
+        "input_tokens": used.input,
+        "cache_write_5m_tokens": used.cache_write_5m,
+        "cache_write_1h_tokens": used.cache_write_1h,
+        "cache_read_tokens": used.cache_read,
+        "output_tokens": used.output,
+        "thinking_tokens": used.thinking,
+        "searches": used.searches,
+        "unknown_tokens": used.unknown,
+        "confidence": UsageRecord.Confidence.EXACT if exact else UsageRecord.Confidence.ESTIMATED,
+    }
+
+
+def _is_corrected(record: UsageRecord) -> bool:
+    return LedgerEntry.objects.filter(key__startswith=f"adjust:{record.id}:").exists()
 
 
 def _close(record: UsageRecord, state: str, cost: int, columns: dict) -> bool:

@@ -9,7 +9,8 @@ afresh, and numbers have no holes: a reader who finds one knows that Redis forgo
 
 import asyncio
 import re
-from collections.abc import Awaitable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple, cast
@@ -20,7 +21,9 @@ import structlog
 from django.conf import settings
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 log = structlog.get_logger(__name__)
@@ -37,8 +40,11 @@ CONNECTION: dict[str, Any] = {
     "socket_connect_timeout": 2,
     "max_connections": 10_000,
 }
-# Once: a pooled connection that a restart of Redis has left dead.
-RETRIES = 1
+# Once, and never after silence: what a restart of Redis has left dead in the pool. A Redis that hangs would hang again.
+RETRIES, RETRIED = 1, (RedisConnectionError,)
+# Seconds. A thread that asks has others waiting behind it, so a Redis that hangs is not asked by one after the other.
+PATIENCE = 1
+NOT_ASKED_AGAIN = 1
 
 
 class Lost(Exception):
@@ -98,31 +104,27 @@ def end(turn_id, attempt: int) -> None:
     Never fails: a page that does not hear it hears it from the database, within seconds.
     """
     key = key_of(turn_id)
-    try:
-        pipe = _sync().pipeline(transaction=False)
+
+    def add_the_last(client: redis.Redis) -> None:
+        pipe = client.pipeline(transaction=False)
         pipe.xadd(key, {"d": b""}, id=str(EntryId(attempt, LAST_NUMBER)))
         pipe.expire(key, AFTERWARDS)
-        pipe.execute()
-    except ResponseError:
-        pass  # it was said before, or a later attempt is writing
-    except (RedisError, OSError):
+        pipe.execute(raise_on_error=False)  # refused: it was said before, or a later attempt is writing
+
+    try:
+        _ask(add_the_last)
+    except Lost:
         log.warning("no_redis")
 
 
 def beat(seconds: int) -> None:
     """A worker says that it is there for the next seconds. Raises Lost."""
-    try:
-        _sync().set(HEARTBEAT, "1", ex=seconds)
-    except (RedisError, OSError) as error:
-        raise Lost from error
+    _ask(lambda client: client.set(HEARTBEAT, "1", ex=seconds))
 
 
 def pulse() -> bool:
     """Whether a worker said so lately. Raises Lost if Redis does not answer."""
-    try:
-        return bool(_sync().exists(HEARTBEAT))
-    except (RedisError, OSError) as error:
-        raise Lost from error
+    return bool(_ask(lambda client: client.exists(HEARTBEAT)))
 
 
 class Publisher:
@@ -130,7 +132,7 @@ class Publisher:
 
     def __init__(self):
         self._redis = redis.asyncio.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=2, retry=AsyncRetry(NoBackoff(), RETRIES), **CONNECTION
+            settings.REDIS_URL, socket_timeout=2, retry=AsyncRetry(NoBackoff(), RETRIES, RETRIED), **CONNECTION
         )
 
     async def publish(self, entries: list[tuple[Any, Entry]]) -> list[bool]:
@@ -153,16 +155,21 @@ class Hub:
     """Follows the streams of all readers of one web process with one blocking XREAD."""
 
     BLOCK_MS = 2000
-    QUEUE = 2000
+    # Entries, some ten seconds of an answer. They stay in memory for a reader who does not take them.
+    QUEUE = 200
 
     def __init__(self):
         # The reader waits longer than any other command may take, so it has a client of its own.
         self._reader = redis.asyncio.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=10, retry=AsyncRetry(NoBackoff(), 0), **CONNECTION
+            settings.REDIS_URL, socket_timeout=4, retry=AsyncRetry(NoBackoff(), 0), **CONNECTION
         )
         self._redis = redis.asyncio.Redis.from_url(
-            settings.REDIS_URL, socket_timeout=2, retry=AsyncRetry(NoBackoff(), RETRIES), **CONNECTION
+            settings.REDIS_URL, socket_timeout=2, retry=AsyncRetry(NoBackoff(), RETRIES, RETRIED), **CONNECTION
         )
+        self._is_down = False
+        # A thousand who come at once take turns instead of opening a connection each.
+        self._places = asyncio.Semaphore(16)
+        self._waking = asyncio.Lock()
         self._queues: dict[str, set[asyncio.Queue]] = {}
         self._positions: dict[str, EntryId] = {}
         self._asked = self._seen = 0
@@ -170,9 +177,15 @@ class Hub:
         self._task: asyncio.Task | None = None
 
     async def replay(self, turn_id, after: EntryId) -> list[Entry]:
-        """The entries that are already there. Raises Lost."""
+        """The entries that are already there. Raises Lost.
+
+        While Redis is away only the shared reader tries it, lest a thousand pages wait for it with a connection each.
+        """
+        if self._is_down:
+            raise Lost
         try:
-            rows = await cast(Awaitable, self._redis.xrange(key_of(turn_id), min=f"({after}"))
+            async with self._places:
+                rows = await cast(Awaitable, self._redis.xrange(key_of(turn_id), min=f"({after}"))
         except (TimeoutError, RedisError, OSError) as error:
             raise Lost from error
         return [_entry(row) for row in rows]
@@ -180,7 +193,7 @@ class Hub:
     def join(self, turn_id, after: EntryId) -> asyncio.Queue:
         """A queue of entries later than `after`, and of `Lost` when Redis goes away. Always `leave` it again."""
         key = key_of(turn_id)
-        queue: asyncio.Queue[Entry | Lost] = asyncio.Queue(self.QUEUE)
+        queue: asyncio.Queue[Entry | Lost | None] = asyncio.Queue(self.QUEUE)
         self._queues.setdefault(key, set()).add(queue)
         self._positions[key] = min(after, self._positions.get(key, after))
         self._asked += 1
@@ -191,15 +204,18 @@ class Hub:
     async def wake(self) -> None:
         """End the current wait, so that a stream joined since is read at once. Raises Lost."""
         asked = self._asked
-        for _ in range(200):
-            if self._seen >= asked:
-                return
-            try:
-                if self._reader_id is not None:
-                    await cast(Awaitable, self._redis.client_unblock(self._reader_id))
-            except (TimeoutError, RedisError, OSError) as error:
-                raise Lost from error
-            await asyncio.sleep(0.005)
+        async with self._waking:  # for all who have joined meanwhile
+            for _ in range(200):
+                if self._seen >= asked:
+                    return
+                if self._is_down:
+                    raise Lost
+                try:
+                    if self._reader_id is not None:
+                        await cast(Awaitable, self._redis.client_unblock(self._reader_id))
+                except (TimeoutError, RedisError, OSError) as error:
+                    raise Lost from error
+                await asyncio.sleep(0.005)
 
     def leave(self, turn_id, queue: asyncio.Queue) -> None:
         key = key_of(turn_id)
@@ -220,6 +236,7 @@ class Hub:
             try:
                 async with self._reader.client() as connection:
                     self._reader_id = await cast(Awaitable, connection.client_id())
+                    self._is_down = False
                     while self._queues:
                         self._seen = self._asked
                         positions: dict[Any, Any] = {key: str(position) for key, position in self._positions.items()}
@@ -227,10 +244,10 @@ class Hub:
                         for key, rows in (answer or {}).items():
                             self._deliver(key.decode(), [_entry(row) for row in rows])
             except (TimeoutError, RedisError, OSError):
-                self._reader_id = None
+                self._reader_id, self._is_down = None, True
                 for queues in self._queues.values():
                     for queue in queues:
-                        _put(queue, Lost())
+                        put(queue, Lost())
                 await asyncio.sleep(0.5)
 
     def _deliver(self, key: str, entries: list[Entry]) -> None:
@@ -239,10 +256,11 @@ class Hub:
         self._positions[key] = max(self._positions[key], entries[-1].id)
         for queue in self._queues[key]:
             for entry in entries:
-                _put(queue, entry)
+                put(queue, entry)
 
 
-def _put(queue: asyncio.Queue, item: Entry | Lost) -> None:
+def put(queue: asyncio.Queue, item: Entry | Lost | None) -> None:
+    """Add to a reader's queue. None means that the database has news."""
     if queue.full():  # a reader too slow to follow comes back and resumes by its last id
         while not queue.empty():
             queue.get_nowait()
@@ -255,6 +273,23 @@ def _entry(row) -> Entry:
     return Entry(EntryId(*map(int, entry_id.split(b"-"))), fields[b"d"], b"a" in fields)
 
 
+_not_before = 0.0
+
+
+def _ask(command: Callable[[redis.Redis], Any]) -> Any:
+    """For threads. Raises Lost, and at once for a moment after Redis did not answer."""
+    global _not_before
+    if time.monotonic() < _not_before:
+        raise Lost
+    try:
+        return command(_sync())
+    except (RedisError, OSError) as error:
+        if isinstance(error, RedisTimeoutError):
+            _not_before = time.monotonic() + NOT_ASKED_AGAIN
+        raise Lost from error
+
+
 @cache
 def _sync() -> redis.Redis:
-    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, retry=Retry(NoBackoff(), RETRIES), **CONNECTION)
+    retry = Retry(NoBackoff(), RETRIES, RETRIED)
+    return redis.Redis.from_url(settings.REDIS_URL, socket_timeout=PATIENCE, retry=retry, **CONNECTION)

@@ -25,7 +25,7 @@ SIDE_CALL_SECONDS = 120
 
 
 class Sweeper:
-    """`sweep` is one round; the object remembers for whom it has rung, and when."""
+    """`sweep` is one round; the object remembers who waits, and when it has rung for them."""
 
     def __init__(self):
         self._rung: dict = {}
@@ -43,19 +43,22 @@ class Sweeper:
             unusual.judge(record)
 
     def _ring_again(self) -> None:
-        now = time.monotonic()
-        waiting = Turn.objects.filter(
-            state=Turn.State.QUEUED, created_at__lt=Now() - timedelta(seconds=settings.RING_AGAIN_SECONDS)
-        )
+        now, patience = time.monotonic(), settings.RING_AGAIN_SECONDS
+        is_old = Q(created_at__lt=Now() - timedelta(seconds=patience))
+        waiting = Turn.objects.filter(state=Turn.State.QUEUED).annotate(is_old=is_old).order_by("created_at")
+        turns = list(waiting.values_list("id", "is_old")[:1000])
+        # Fewer bells than turns: Redis has lost them, or a worker took them and died.
+        lost = bool(self._rung) and doorbell.unheard() < len(turns)
         rung = {}
-        for turn_id in waiting.order_by("created_at").values_list("id", flat=True)[:1000]:
-            due, pause = self._rung.get(turn_id, (0.0, settings.RING_AGAIN_SECONDS))
-            if now >= due:
+        for turn_id, old in turns:
+            # `created_at` is by a clock of the web's, which may be ahead: then it counts how long we have seen it wait.
+            last, pause = self._rung.get(turn_id, (now - patience if old else now, patience))
+            if now >= last + (patience if lost else pause):
                 if not doorbell.ring(turn_id):
                     break  # no broker; ask again next time
                 # When all workers are busy the bell is not lost: twice the pause, lest the queue fills with bells.
-                due, pause = now + pause, min(60, 2 * pause)
-            rung[turn_id] = due, pause
+                last, pause = now, min(60, 2 * pause)
+            rung[turn_id] = last, pause
         self._rung = rung
 
 

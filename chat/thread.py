@@ -9,7 +9,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString, mark_safe
 
 from chat import budgets, catalogue, rendering
-from chat.endings import Ending, ending_of
+from chat.endings import Ending, ending_of, trying_again
 from chat.models import Conversation, Message, Price, Turn, UsageRecord
 from chat.models.conversation import Effort
 from chat.money import spoken
@@ -35,6 +35,8 @@ class TurnOnPage:
 
     def __init__(self, turn: Turn, records: list[UsageRecord]):
         self.turn = turn
+        refused = [r for r in records if r.state == UsageRecord.State.VOID and r.sent_at and r.attempt == turn.attempt]
+        self._refused = len(refused)
         self._records = [record for record in records if record.state == UsageRecord.State.SETTLED]
 
     def __getattr__(self, name: str):
@@ -65,7 +67,9 @@ class TurnOnPage:
     def notice(self) -> str:
         if self.turn.state == Turn.State.QUEUED:
             return "Waiting for a free place"
-        return "" if self.turn.checkpoint_text else "Thinking"
+        if self.turn.checkpoint_text:
+            return ""
+        return trying_again(self._refused + 1) if self._refused else "Thinking"
 
     @property
     def ending(self) -> Ending | None:
@@ -108,8 +112,8 @@ def items(messages: list[Message], turns: dict[object, Turn] | None = None) -> l
         for known in turns.values():
             known.reply = replies[known.reply_id]
     records: dict[object, list[UsageRecord]] = {}
-    over = [known for known in turns.values() if not known.is_live]
-    for record in UsageRecord.objects.filter(turn__in=over).order_by("admitted_at") if over else ():
+    begun = [known for known in turns.values() if known.state != Turn.State.QUEUED]
+    for record in UsageRecord.objects.filter(turn__in=begun).order_by("admitted_at") if begun else ():
         records.setdefault(record.turn_id, []).append(record)
     return [
         Item(message, TurnOnPage(turn, records.get(turn.id, [])) if (turn := turns.get(message.id)) else None)

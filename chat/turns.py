@@ -7,16 +7,19 @@ the turn, and this one leaves without a word (`spend.Replaced`).
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from chat import calls, failpoints, pricing, spend, streams, submission, titles, warnings
 from chat.claude import ClaudeError, Request, request_for, terms_of
 from chat.desks import away
+from chat.endings import TRIES, trying_again
 from chat.engine import Run, engine
 from chat.keeper import keeper
 from chat.models import Conversation, Turn, UsageRecord
@@ -24,12 +27,21 @@ from chat.models.message import text_of
 
 log = structlog.get_logger(__name__)
 
-TRIES = 3
 PAUSES = 4
+# Away, full, or locked for too long.
+NO_DATABASE = (OperationalError, InterfaceError)
 
 
 def run(turn_id) -> None:
     """Carry a queued turn to its end. Returns at once if somebody else has it."""
+    try:
+        _run(turn_id)
+    except NO_DATABASE:
+        # What is queued is rung for again; the lease of what was claimed runs out.
+        log.warning("left_to_the_sweeper", turn=str(turn_id), exc_info=True)
+
+
+def _run(turn_id) -> None:
     failpoints.reached("before_claim")
     turn = Turn.objects.claim(turn_id)
     if turn is None:
@@ -53,7 +65,7 @@ def _to_its_end(turn: Turn, run: Run) -> str:
     """`_carry`; a fault of ours ends the turn too, and settles what had been sent."""
     try:
         return _carry(turn, run)
-    except spend.Replaced:
+    except (spend.Replaced, *NO_DATABASE):
         raise
     except Exception:
         log.exception("turn_failed", turn=str(turn.id))
@@ -70,7 +82,7 @@ def _carry(turn: Turn, run: Run) -> str:
         if run.stopping.is_set():
             return _finish(turn, run, *_ended_by_us(run), record=held)
         try:
-            record = spend.send(held, turn) if held else _admit(turn, request)
+            record = _send(held, turn) if held else _admit(turn, request)
             held = None
         except spend.OverBudget as over:
             return _finish_without_money(turn, run, over)
@@ -83,7 +95,7 @@ def _carry(turn: Turn, run: Run) -> str:
             answer = engine().carry(run, request, record.max_tokens)
         except ClaudeError as error:
             if error.unbilled and error.again and tries < TRIES and not run.stopping.is_set():
-                spend.void(record, request_id=error.request_id)
+                _persist(partial(spend.void, record, request_id=error.request_id))
                 calls.note(record, error)
                 if _wait_for_claude(run, error, tries):
                     tries += 1
@@ -95,7 +107,7 @@ def _carry(turn: Turn, run: Run) -> str:
         failpoints.reached("after_last_byte")
         if answer.stop_reason == "pause_turn" and pauses < PAUSES:
             pauses += 1
-            calls.settle(record, answer, None)
+            _persist(partial(calls.settle, record, answer, None))
             calls.note(record)
             request = request.continued_after(answer.blocks)
             continue
@@ -108,6 +120,12 @@ def _held_for(turn: Turn, request: Request) -> UsageRecord | None:
     if held and pricing.worst_case(held.price_numbers, terms_of(request, turn), held.max_tokens) > held.held:
         spend.void(held)
         return None
+    return held
+
+
+def _send(held: UsageRecord, turn: Turn) -> UsageRecord:
+    sent = UsageRecord.objects.filter(id=held.id, state=UsageRecord.State.SENT, attempt=turn.attempt)
+    _persist(partial(spend.send, held, turn), sent)
     return held
 
 
@@ -137,7 +155,7 @@ def _wait_for_claude(run: Run, error: ClaudeError, tries: int) -> bool:
     delay = error.retry_after if error.retry_after is not None else 2 ** (tries - 1)
     if delay > settings.RETRY_PATIENCE_SECONDS:
         return False
-    run.say(f"Claude is busy, trying again ({tries + 1} of {TRIES})")
+    run.say(trying_again(tries + 1))
     connection.close()
     with away():
         return not run.stopping.wait(delay * random.uniform(1, 1.25))  # noqa: S311  jitter, not a secret
@@ -196,32 +214,48 @@ def _finish(
         failpoints.reached("in_commit")
 
     try:
-        _persist(write)
+        _persist(write, Turn.objects.filter(id=turn.id, attempt=turn.attempt, state=state, error=error))
         failpoints.reached("after_commit")
     except spend.Replaced:
-        if record and not Turn.objects.filter(id=turn.id).exists():
-            calls.settle(record, answer, failure, visible)  # the conversation was deleted; its money is kept
+        if not Turn.objects.filter(id=turn.id).exists():  # the conversation was deleted; its money is kept
+            if record:
+                calls.settle(record, answer, failure, visible)
+            streams.end(turn.id, turn.attempt)
+        elif record and answer:  # the sweeper took us for dead, and could only guess
+            _persist(partial(calls.settle_again, record, answer))
         raise
-    # After the commit: a new question locks the conversation first and the turn then.
-    Conversation.objects.filter(id=turn.conversation_id).update(updated_at=timezone.now())
-    if record and record.sent_at:
-        calls.note(record, failure)
-    # Before the readers hear of the end, so that what they get then has the warning.
-    warnings.note_crossings(f"user:{turn.user_id}")
-    streams.end(turn.id, turn.attempt)
+    try:
+        # After the commit: a new question locks the conversation first and the turn then.
+        Conversation.objects.filter(id=turn.conversation_id).update(updated_at=timezone.now())
+        if record and record.sent_at:
+            calls.note(record, failure)
+        # Before the readers hear of the end, so that what they get then has the warning.
+        warnings.note_crossings(f"user:{turn.user_id}")
+    finally:
+        streams.end(turn.id, turn.attempt)
     return state
 
 
-def _persist(write: Callable[[], None]) -> None:
-    """Write even if the database is away for a while: what Claude wrote is paid for."""
-    patience = time.monotonic() + 2 * settings.LEASE_SECONDS
+def _persist(write: Callable[[], object], written: QuerySet | None = None) -> None:
+    """Write even if the database is away for a while: what Claude wrote is paid for, and nobody else has it.
+
+    A connection may break after the commit and before its answer, so from the second try on `written` is asked whether
+    it has happened: rows that nobody but this attempt can have made. However long it takes, the fence keeps a second
+    one out; an answer that was not written after the longest time that one may take is left to the sweeper.
+    """
+    patience = time.monotonic() + settings.TURN_DEADLINE_SECONDS
+    tries = 0
     while True:
         try:
-            return write()
-        except (OperationalError, InterfaceError):
+            if not (tries and written is not None and written.exists()):
+                write()
+            return
+        except NO_DATABASE:
             connection.close()
             if time.monotonic() > patience:
                 raise
-            log.warning("waiting_for_database")
+            if not tries:
+                log.warning("waiting_for_database")
+            tries += 1
             with away():
                 time.sleep(0.5)

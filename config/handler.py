@@ -26,8 +26,9 @@ class Handler(ASGIHandler):
     def __init__(self):
         super(ASGIHandler, self).__init__()  # ASGIHandler's own would load the middleware in its async form
         self.load_middleware(is_async=False)
-        self._threads = ThreadPoolExecutor(settings.WEB_THREADS, thread_name_prefix="web")
-        # Whoever wants to read must not queue behind those who wait to write.
+        # Whoever wants to read must not queue behind those who wait to write: for a lock, or for a database that hangs.
+        self._writers = ThreadPoolExecutor(settings.WEB_THREADS, thread_name_prefix="write")
+        self._readers = ThreadPoolExecutor(max(2, settings.WEB_THREADS // 2), thread_name_prefix="read")
         self._handshakes = ThreadPoolExecutor(2, thread_name_prefix="handshake")
 
     async def handle(self, scope, receive, send) -> None:
@@ -46,11 +47,16 @@ class Handler(ASGIHandler):
             else:
                 context = contextvars.copy_context()
                 loop = asyncio.get_running_loop()
-                threads = self._handshakes if request.path.endswith("/stream/") else self._threads
+                threads = self._threads_for(request)
                 response = await loop.run_in_executor(threads, context.run, self._respond, scope, request)
             await self.send_response(response, send)
             if response.streaming:
                 await sync_to_async(response.close, thread_sensitive=False)()
+
+    def _threads_for(self, request) -> ThreadPoolExecutor:
+        if request.path.endswith("/stream/"):
+            return self._handshakes
+        return self._readers if request.method in ("GET", "HEAD") else self._writers
 
     def _respond(self, scope, request) -> HttpResponse:
         signals.request_started.send(sender=type(self), scope=scope)

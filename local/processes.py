@@ -37,7 +37,8 @@ def programs(environ: Mapping[str, str], values: Mapping[str, str], *, port: int
     """Everything that runs in a clone. `values` are those of var/local.env: they name what is our own."""
     python = [sys.executable, "-m"]
     uvicorn = "uvicorn config.asgi:application --fd 0 --loop uvloop --http httptools --no-access-log"
-    celery = "celery -A config worker -P threads --without-gossip --without-mingle"
+    # Quiet, because it dies of a banner for which there is no room where its words go.
+    celery = "celery --quiet -A config worker -P threads --without-gossip --without-mingle"
     # supervisord fills the values in from its own environment, so the keys themselves are never on disk.
     keys = {name: f"%(ENV_{name})s" for name in KEYS if environ.get(name)}
     # Its mails link to what is served here, unless the site is said to be elsewhere.

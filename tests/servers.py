@@ -8,7 +8,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from urllib.parse import quote
@@ -19,9 +20,19 @@ import redis
 from local import redis as local_redis
 from local.ports import free_port
 
-__all__ = ["free_port", "postgres_url", "start_postgres", "start_redis", "stop"]
+__all__ = [
+    "free_port",
+    "postgres_crashed",
+    "postgres_programs",
+    "postgres_url",
+    "start_postgres",
+    "start_redis",
+    "stop",
+]
 
 START_WITHIN_SECONDS = 30
+
+_postgres_of_this_run: list[tuple[Path, subprocess.Popen]] = []
 
 
 def start_redis(directory: Path) -> tuple[str, subprocess.Popen]:
@@ -35,17 +46,22 @@ def start_redis(directory: Path) -> tuple[str, subprocess.Popen]:
 
 
 def start_postgres(directory: Path) -> tuple[str, subprocess.Popen]:
-    """A PostgreSQL on a socket in `directory`, which it takes over. Fast, and not safe from a power cut."""
-    programs, user = _postgres_programs(), _postgres_user()
+    """A PostgreSQL on a socket in `directory`, which it takes over. Fast, and not safe from a power cut.
+
+    Started there again it has the same URL, and its data.
+    """
+    programs, user = postgres_programs(), _postgres_user()
     if user:
         shutil.chown(directory, user)
-    data, log, port = directory / "data", directory / "postgres.log", free_port()
-    options = ["--username=tally", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
-    made = subprocess.run(
-        [programs / "initdb", *options, data], cwd=directory, capture_output=True, text=True, **_as_user(user)
-    )
-    if made.returncode:
-        raise RuntimeError(f"initdb failed: {made.stderr}")
+    data, log = directory / "data", directory / "postgres.log"
+    port = 5432  # only a part of the socket's name
+    if not data.exists():
+        options = ["--username=tally", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
+        made = subprocess.run(
+            [programs / "initdb", *options, data], cwd=directory, capture_output=True, text=True, **_as_user(user)
+        )
+        if made.returncode:
+            raise RuntimeError(f"initdb failed: {made.stderr}")
     settings = {
         "unix_socket_directories": directory,
         "listen_addresses": "",
@@ -69,7 +85,21 @@ def postgres_url() -> str:
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     url, process = start_postgres(directory)
     atexit.register(stop, process)
+    _postgres_of_this_run.append((directory, process))
     return url
+
+
+@contextmanager
+def postgres_crashed() -> Iterator[None]:
+    """Within, the PostgreSQL of this test run is not there: it was killed. Afterwards it recovers."""
+    directory, process = _postgres_of_this_run.pop()
+    stop(process)
+    try:
+        yield
+    finally:
+        _, process = start_postgres(directory)
+        atexit.register(stop, process)
+        _postgres_of_this_run.append((directory, process))
 
 
 def stop(process: subprocess.Popen) -> None:
@@ -106,8 +136,11 @@ def _wait_for(process: subprocess.Popen, log: Path, connect: Callable, not_yet: 
         time.sleep(0.05)
 
 
-def _postgres_programs() -> Path:
-    """The newest installation: Debian keeps them apart by version, and off PATH."""
+def postgres_programs() -> Path:
+    """Where initdb, pg_dump and the others are, of the newest installation.
+
+    Debian keeps them apart by version, and off PATH.
+    """
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
     on_path = [Path(found).parent for found in [shutil.which("initdb")] if found]
     found = [path for path in [*on_path, *debian] if (path / "initdb").exists()]

@@ -169,7 +169,7 @@ def test_case_05_a_worker_killed_in_mid_answer(doomed, send, alice, sandbox, mon
     turn = swept(turn)
 
     record, shown = turn.usage_records.get(), page(turn)
-    assert (shown.status, shown.buttons) == ("interrupted", ["Retry"])
+    assert (shown.status, shown.buttons) == ("interrupted", ["Continue", "Retry"])
     assert shown.text
     assert turn.reply.text == turn.checkpoint_text
     assert (record.state, record.confidence) == ("settled", "estimated")

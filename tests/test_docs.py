@@ -132,6 +132,14 @@ def test_what_is_not_released_yet_stands_first_in_the_changelog():
     assert headings[0] == "Unreleased"
 
 
+def test_every_row_of_what_may_break_is_a_test():
+    rows = re.findall(r"^\| C(\d\d) \|", (ROOT / "docs/chaos.md").read_text(), re.MULTILINE)
+    tests = "".join(path.read_text() for path in (ROOT / "tests/chaos").glob("*.py"))
+
+    assert rows == [f"{number:02}" for number in range(1, 43)]
+    assert set(re.findall(r"^def test_c(\d\d)_", tests, re.MULTILINE)) == set(rows)
+
+
 def _settings_that_are_read() -> dict[str, str | None]:
     """Names and defaults, as the table writes them; None where the code does not have a plain value."""
     found: dict[str, str | None] = {}

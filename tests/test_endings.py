@@ -55,6 +55,7 @@ def lines_for(sandbox, turn) -> list:
     [
         ({"say": "Forty-two."}, "", []),
         ({"tokens": 8_100, "rate": 100_000}, "reached its length limit", ["Continue"]),
+        ({"thinking": 8_100, "rate": 100_000}, "still thinking when it reached its length limit", []),
         ({"stop": "refusal"}, "Claude declined to answer", []),
         ({"tokens": 40, "stop": "refusal_mid"}, "Claude declined to answer", []),
         ({"stop": "model_context_window_exceeded"}, "filled the model's memory", []),
@@ -154,6 +155,22 @@ def test_an_answer_that_pauses_for_ever_is_left_to_the_reader(ask, sandbox, work
     assert shown.ending == "Claude paused before it was finished."
     assert shown.buttons == ["Continue"]
     assert len(streams_in(sandbox)) == turn.usage_records.filter(state="settled").count() == 5
+
+
+def test_a_fault_of_ours_is_said_and_what_was_sent_is_booked(ask, sandbox, worker, page, monkeypatch):
+    def fail(*args) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("chat.claude.client.Claude._take", fail)
+
+    turn = ask()
+
+    shown, record = page(turn), turn.usage_records.get()
+    assert (shown.status, shown.buttons) == ("failed", ["Retry"])
+    assert shown.ending.startswith("Something went wrong on our side. What you wrote is kept.")
+    assert (record.state, record.confidence) == ("settled", "estimated")
+    sandbox.wait_until_idle()
+    assert 0 < sum(line.cost_nanos for line in lines_for(sandbox, turn)) <= record.cost <= record.held
 
 
 # --- Stop

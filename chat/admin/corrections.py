@@ -161,5 +161,5 @@ def _names(keys: Iterable[str]) -> dict[str, str]:
     found = {f"user:{pk}": name for pk, name in User.objects.filter(pk__in=ids["user"]).values_list("pk", "username")}
     teams = Group.objects.filter(pk__in=ids["group"]).values_list("pk", "name")
     found |= {f"group:{pk}": f"team {name}" for pk, name in teams}
-    gone = {"user": "somebody who left", "group": "a team that is gone"}
+    gone = {"user": "somebody who left", "group": "a team that is gone", "": "Tally"}
     return {key: found.get(key) or gone.get(key.partition(":")[0], key) for key in keys}

@@ -1,7 +1,8 @@
 """The SDK's client: built once per process and event loop, with our timeouts and without its retries."""
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import anthropic
 import httpx2
@@ -45,15 +46,19 @@ class Claude:
         "stop" can mean to the provider.
         """
         opened = False
+        # Before the engine's watch, which cannot tell silence before an answer from silence in the middle of one.
+        patience = asyncio.timeout(0.8 * settings.NO_PROGRESS_SECONDS)
+        call = self._client.messages.with_streaming_response.create(
+            **request.parameters(), max_tokens=max_tokens, stream=True
+        )
         try:
-            async with self._client.messages.with_streaming_response.create(
-                **request.parameters(), max_tokens=max_tokens, stream=True
-            ) as response:
+            async with patience, call as response:
+                patience.reschedule(None)
                 opened = True
                 answer.request_id = response.headers.get("request-id", "")
-                async for line in response.iter_lines():
-                    if line.startswith("data:"):
-                        self._take(json.loads(line[5:]), answer)
+                async for line in _lines(response.iter_bytes()):
+                    if line.startswith(b"data:"):
+                        self._take(json.loads(line[5:].decode()), answer)
                         progress()
         except ClaudeError:
             raise
@@ -96,3 +101,17 @@ class Claude:
             answer.feed(event)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ClaudeError("cut", request_id=answer.request_id, why="unreadable frame") from error
+
+
+async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytearray]:
+    """The lines of a stream. The transport's own would also end one at U+2028 or U+0085, which a text may have in it,
+    and would let bytes that are no UTF-8 pass as words that Claude never wrote."""
+    begun = bytearray()
+    async for piece in pieces:
+        begun += piece
+        if b"\n" in piece:
+            *lines, begun = begun.split(b"\n")
+            for line in lines:
+                yield line
+    if begun:
+        yield begun

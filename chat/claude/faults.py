@@ -58,7 +58,7 @@ def from_exception(error: Exception, *, opened: bool) -> ClaudeError | None:
     cause = error.__cause__ if isinstance(error, anthropic.APIConnectionError) else error
     if isinstance(cause, httpx2.PoolTimeout) or _never_connected(cause):
         return ClaudeError("unreachable", unbilled=True, again=True, why=type(cause).__name__)
-    if isinstance(error, anthropic.APITimeoutError) or isinstance(cause, httpx2.TimeoutException):
+    if isinstance(error, anthropic.APITimeoutError | TimeoutError) or isinstance(cause, httpx2.TimeoutException):
         return ClaudeError("stalled" if opened else "timeout", why=type(cause).__name__)
     if isinstance(error, anthropic.APIConnectionError | httpx2.HTTPError | httpx2.StreamError):
         return ClaudeError("cut", why=type(cause).__name__)

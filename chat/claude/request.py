@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 
 from django.conf import settings
-from django.db.models import F
+from django.db.models import F, Q
 
 from chat import catalogue
 from chat.catalogue import ClaudeModel
@@ -205,8 +205,9 @@ def _searches_at_the_end(blocks: list[dict]) -> int:
 def _history(branch: list[Message]) -> list[tuple[Message, list[dict]]]:
     """What is sent of each message of a branch, without the messages of which nothing is."""
     silent = [message.parent_id for message in branch if message.role == Message.Role.ASSISTANT and not message.text]
-    # A refused question would be refused again with everything that follows it.
-    refused = set(Turn.objects.filter(question__in=silent, stop_reason="refusal").values_list("question_id", flat=True))
+    # A refused question would be refused again with everything that follows it, and one that was too long be too long.
+    refusals = Turn.objects.filter(Q(stop_reason="refusal") | Q(error="too_large"), question__in=silent)
+    refused = set(refusals.values_list("question_id", flat=True))
     history = []
     for message in branch:
         # A thinking block is bound to the exact text before it, which an edit or another model changes; all of

@@ -85,34 +85,40 @@ class Conversation(models.Model):
     def _begin(self, question: Message, client_id, *, model: str = "", effort: str = ""):
         """Just write it. The constraints say no to what is there already, and only then do we look what it is."""
         is_new = question._state.adding
-        try:
-            with transaction.atomic():
-                # Locks the row, so that two requests cannot both hang their question on the same leaf; but not its key,
-                # since an admission that refers to it may hold the live turn, for which we may have to wait.
-                row = Conversation.objects.select_for_update(no_key=True).get(id=self.id)
-                reply = Message(conversation=self, role=Message.Role.ASSISTANT, parent=question)
-                if is_new:
-                    question.parent_id = row.active_leaf_id
-                Message.objects.bulk_create([question, reply] if is_new else [reply])
-                turn = self.turns.create(
-                    user=self.owner,
-                    question=question,
-                    reply=reply,
-                    client_id=client_id,
-                    model=model or row.model,
-                    effort=effort or row.effort,
-                )
-                self.active_leaf, self.model, self.effort = reply, turn.model, turn.effort
-                self.title = row.title or first_words(question.text)
-                self.save(update_fields=["active_leaf", "model", "effort", "title", "updated_at"])
-                turn.is_new = True
-                return turn
-        except IntegrityError:
-            if turn := self._sent_before(client_id, question.text):
-                return turn
-            if turn := self.live_turn:
-                raise LiveTurnExists(turn) from None
-            raise
+        for is_last in (False, False, True):
+            try:
+                with transaction.atomic():
+                    return self._write(question, client_id, is_new=is_new, model=model, effort=effort)
+            except IntegrityError:
+                if turn := self._sent_before(client_id, question.text):
+                    return turn
+                if turn := self.live_turn:
+                    raise LiveTurnExists(turn) from None
+                # The answer that was in the way may have ended before we looked.
+                if is_last:
+                    raise
+
+    def _write(self, question: Message, client_id, *, is_new: bool, model: str, effort: str):
+        # Locks the row, so that two requests cannot both hang their question on the same leaf; but not its key,
+        # since an admission that refers to it may hold the live turn, for which we may have to wait.
+        row = Conversation.objects.select_for_update(no_key=True).get(id=self.id)
+        reply = Message(conversation=self, role=Message.Role.ASSISTANT, parent=question)
+        if is_new:
+            question.parent_id = row.active_leaf_id
+        Message.objects.bulk_create([question, reply] if is_new else [reply])
+        turn = self.turns.create(
+            user=self.owner,
+            question=question,
+            reply=reply,
+            client_id=client_id,
+            model=model or row.model,
+            effort=effort or row.effort,
+        )
+        self.active_leaf, self.model, self.effort = reply, turn.model, turn.effort
+        self.title = row.title or first_words(question.text)
+        self.save(update_fields=["active_leaf", "model", "effort", "title", "updated_at"])
+        turn.is_new = True
+        return turn
 
     def _sent_before(self, client_id, text: str):
         sent = Turn.objects.filter(user=self.owner_id, client_id=client_id)

@@ -1,7 +1,7 @@
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import models
+from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
@@ -12,8 +12,12 @@ class TurnQuerySet(models.QuerySet):
     def live(self):
         return self.filter(state__in=Turn.LIVE)
 
+    @transaction.atomic
     def claim(self, turn_id):
-        """Take a queued turn. None if another worker was first, if it was stopped, or if it is gone."""
+        """Take a queued turn. None if another worker was first, if it was stopped, or if it is gone.
+
+        Claimed and read as one: who hangs in between must not read the number of the attempt that replaced them.
+        """
         claimed = self.filter(id=turn_id, state=Turn.State.QUEUED).update(
             state=Turn.State.RUNNING,
             attempt=F("attempt") + 1,

@@ -1,5 +1,6 @@
 import json
 import uuid
+from typing import cast
 
 from django.contrib.auth import get_user
 from django.contrib.auth.decorators import login_required
@@ -87,7 +88,8 @@ def settled(turn: Turn, csrf_token: str) -> str:
 
 def checkpoint(turn: Turn) -> bytes:
     """Everything that the database has of a running turn, as one message that brings it all afresh."""
-    shown = thread.TurnOnPage(turn, [])
+    [item] = thread.items([turn.reply], {turn.reply_id: turn})
+    shown = cast(thread.TurnOnPage, item.turn)
     html = fragments.notice(turn.id, shown.notice)
     html += fragments.thinking(turn.id, shown.thinking, afresh=True)
     html += fragments.text(turn.id, [shown.done_html], shown.open_html, afresh=True)

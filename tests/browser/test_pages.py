@@ -129,7 +129,7 @@ def test_without_javascript_stop_works_and_a_refused_text_comes_back(page_of, co
     page.get_by_role("button", name="Stop").click()
 
     wait_for_end(page, "stopped")
-    assert answer(page).locator(".message__ending").inner_text() == "Stopped."
+    assert answer(page).locator(".message__ending p").inner_text() == "Stopped."
 
 
 def test_a_first_answer_gives_the_conversation_its_title(page_of, alice):

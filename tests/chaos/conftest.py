@@ -18,9 +18,9 @@ from django.db import connection
 from chat.models import BudgetPeriod, Conversation, Turn, UsageRecord
 from chat.money import spoken
 from tests import environment
-from tests.books import SONNET
+from tests.books import SONNET, at_once
 from tests.chaos import invoice
-from tests.chaos.people import Person
+from tests.chaos.people import Person, Watcher
 from tests.chaos.product import Product, upstream_address
 from tests.chaos.proxy import Proxy
 from tests.conftest import over, wait_until
@@ -107,6 +107,39 @@ def chats(alice):
 @pytest.fixture
 def me(person, alice):
     return person(alice)
+
+
+@pytest.fixture
+def whole(me):
+    """`whole(turn, STORY, tab, …)`: it ended right, its price is exact, and the page and every tab have all of it."""
+
+    def whole(turn: Turn, text: str, *tabs: Watcher) -> None:
+        turn = ended(turn)
+        reply = me.page(turn)
+        assert (reply.status, reply.text, reply.ending) == ("done", text, "")
+        assert turn.reply.text == text
+        assert turn.usage_records.get().confidence == "exact"
+        for tab in tabs:
+            assert turn.reply.html in tab.wait().final
+
+    return whole
+
+
+@pytest.fixture
+def restarted(product):
+    """`restarted(web={"MODELS": …})`: these processes anew, with other settings until the end of the test."""
+    anew = set()
+
+    def restarted(**environs: dict[str, str]) -> None:
+        names = list(environs)
+        for name in names:
+            product[name].kill()
+        anew.update(names)
+        at_once(len(names), lambda number: product.start(names[number], **environs[names[number]]))
+
+    yield restarted
+    for name in anew:
+        product[name].kill()
 
 
 @pytest.fixture

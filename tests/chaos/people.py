@@ -79,6 +79,10 @@ class Watcher:
         return [event.id for event in list(self.events) if event.id]
 
     @property
+    def has_left(self) -> bool:
+        return self._gone
+
+    @property
     def final(self) -> str:
         """The HTML of the last message before `done`."""
         return self.events[-1].data

@@ -6,6 +6,7 @@ web process is away, connections wait.
 
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -32,7 +33,7 @@ class Process:
     """One process and all that it starts, until it has ended."""
 
     def __init__(self, program: Program, environ: dict[str, str], log: Path, stdin):
-        self.name, self.log = program.name, log
+        self.name, self.log, self.patience = program.name, log, program.patience
         with log.open("ab") as output:
             self._popen = subprocess.Popen(
                 program.command,
@@ -58,7 +59,7 @@ class Process:
         self._popen.wait()
 
     def ask_to_leave(self) -> None:
-        os.kill(self.pid, signal.SIGTERM)
+        self._popen.send_signal(signal.SIGTERM)  # not to somebody else who has its number by now
 
     def leave(self, seconds: float = 20) -> float:
         """As a deploy: SIGTERM, and wait. Returns how long it took, in seconds."""
@@ -76,6 +77,10 @@ class Process:
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
+
+    @property
+    def is_frozen(self) -> bool:
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     def _signal(self, number: int) -> None:
         with suppress(ProcessLookupError):
@@ -99,6 +104,8 @@ class Product:
             "ANTHROPIC_BASE_URL": f"http://{LOOPBACK}:{claude.port}",
             "DJANGO_SETTINGS_MODULE": "config.settings",
         }
+        self._fail_at = directory / "fail-at"
+        self._of_worker = {"FAIL_AT": str(self._fail_at), "SANDBOX": "True"}
         counts = {"WORKER_CONCURRENCY": "80", "WEB_PROCESSES": "1"}
         found = programs(counts, {"REDIS_URL": self.redis_url, "SITE_URL": self.site}, port=self.port)
         self._programs = {program.name: program for program in found}
@@ -106,20 +113,32 @@ class Product:
 
     def start(self, name: str, **environ: str) -> Process:
         """One more process of that name, once it works; `environ` is for this one alone."""
-        program = self._programs[name]
-        log = self._directory / f"{name}-{len(list(self._directory.glob(f'{name}-*.log')))}.log"
-        stdin = self._listener.fileno() if program.port else subprocess.DEVNULL
-        process = Process(program, {**self.environment, **environ}, log, stdin)
-        self._processes.append(process)
+        process = self.launch(name, **environ)
         self._wait_until(lambda: self._works(process), process)
+        return process
+
+    def launch(self, name: str, *, log: Path | None = None, **environ: str) -> Process:
+        """The same without waiting: it may never work."""
+        program = self._programs[name]
+        log = log or self._directory / f"{name}-{len(list(self._directory.glob(f'{name}-*.log')))}.log"
+        stdin = self._listener.fileno() if program.port else subprocess.DEVNULL
+        own = self._of_worker if name == "worker" else {}
+        process = Process(program, {**self.environment, **own, **environ}, log, stdin)
+        self._processes.append(process)
         return process
 
     def __getitem__(self, name: str) -> Process:
         """The newest process of that name."""
         return [process for process in self._processes if process.name == name][-1]
 
+    def worker_fails_at(self, place: str) -> Process:
+        """The first worker that gets there dies; with `:SIGSTOP` behind the place it freezes. Returns the newest."""
+        self._fail_at.write_text(place)
+        return self["worker"]
+
     def heal(self) -> None:
         """Everything runs again, once, and every wire is whole."""
+        self._fail_at.unlink(missing_ok=True)
         for wire in filter(None, [self.claude, self.database]):
             wire.heal()
         for process in self._processes:
@@ -133,11 +152,21 @@ class Product:
                 self.start(name)
         self._processes = [process for process in self._processes if process.is_alive]
 
+    def end(self, *names: str) -> None:
+        """Whoever runs under these names leaves. `heal` starts them again, with the environment as it is then."""
+        for process in [process for process in self._processes if process.name in names]:
+            process.resume()
+            self._end(process)
+
     def stop(self) -> None:
         for process in reversed(self._processes):
             process.resume()
             self._end(process)
         self._listener.close()
+
+    def keep_for_clients(self, size: int) -> None:
+        """How many bytes the kernel keeps for a client of the web who does not take them; by itself some megabytes."""
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
     def redis(self) -> redis.Redis:
         return redis.Redis.from_url(self.redis_url, retry=None, socket_timeout=5)
@@ -145,6 +174,18 @@ class Product:
     def logs(self) -> str:
         logs = sorted(self._directory.glob("*.log"), key=lambda log: log.stat().st_mtime)
         return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in logs[-6:])
+
+    def keep_logs(self, directory: Path) -> None:
+        """Copy what all processes have logged to where it outlives the tests."""
+        directory.mkdir(parents=True, exist_ok=True)
+        for log in self._directory.glob("*.log"):
+            shutil.copy(log, directory)
+
+    def log_lines(self, word: str) -> list[str]:
+        """What any process has logged with that word in it, each with the name of its log."""
+        logs = sorted(self._directory.glob("*.log"), key=lambda log: log.stat().st_mtime)
+        lines = ((log.stem, line) for log in logs for line in log.read_text(errors="replace").splitlines())
+        return [f"{name}: {line}" for name, line in lines if word in line]
 
     @staticmethod
     def _end(process: Process) -> None:

@@ -38,6 +38,7 @@ class Proxy:
 
     def __exit__(self, *exc_info) -> None:
         self.away()
+        self._run(self._quiet())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -89,6 +90,11 @@ class Proxy:
     async def _cut(self, reset: bool) -> None:
         for wire in list(self._wires):
             wire.cut(reset=reset)
+
+    async def _quiet(self) -> None:
+        """Let those who heard the end go."""
+        if going := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(going, timeout=1)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

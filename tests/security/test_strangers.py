@@ -150,7 +150,7 @@ def test_an_open_stream_ends(end, flow, worker, site, browse, alice, send, sandb
 
     try:
         end(browse, alice, client)
-        ended = _ends(response, within=10 * HEARTBEAT)
+        ended = _ends(response, within=100 * HEARTBEAT)
     finally:
         connection.close()
         Turn.objects.filter(id=turn.id).update(stop_requested=True)
