@@ -301,7 +301,7 @@ def test_two_hundred_questions_at_once_with_money_for_fifty_are_fifty_calls(alic
     cookies = {name: morsel.value for name, morsel in browse(alice).cookies.items()}
 
     with never_over_a_limit():
-        pages = asyncio.run(_pressed_together(site, conversations, cookies))
+        pages = asyncio.run(pressed_together(site, conversations, cookies))
         turns = [over(turn, 60) for turn in Turn.objects.all()]
 
     refused = [page for page in pages if "does not hold this answer" in page]
@@ -312,7 +312,7 @@ def test_two_hundred_questions_at_once_with_money_for_fifty_are_fifty_calls(alic
     wait_until(lambda: row(f"user:{alice.pk}").held == 0, "money is still held")
 
 
-async def _pressed_together(site: str, conversations: list, cookies: dict) -> list[str]:
+async def pressed_together(site: str, conversations: list, cookies: dict) -> list[str]:
     token = "c" * 32
     headers = {"HX-Request": "true", "X-CSRFToken": token, "Origin": site}
 

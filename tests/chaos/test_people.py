@@ -14,7 +14,7 @@ from tests.books import SONNET, at_once, never_over_a_limit, row
 from tests.chaos.conftest import begun, ended
 from tests.conftest import wait_until
 from tests.pages import composer_error, composer_text
-from tests.test_submission import _pressed_together as pressed_together
+from tests.test_submission import pressed_together as pressed_together
 from tests.test_submission import price_of
 
 ENDLESS = {"tokens": 4000, "rate": 20}
