@@ -157,6 +157,8 @@ class Hub:
     BLOCK_MS = 2000
     # Entries, some ten seconds of an answer. They stay in memory for a reader who does not take them.
     QUEUE = 200
+    # A thousand who come at once take turns instead of opening a connection each.
+    PLACES = 16
 
     def __init__(self):
         # The reader waits longer than any other command may take, so it has a client of its own.
@@ -167,8 +169,7 @@ class Hub:
             settings.REDIS_URL, socket_timeout=2, retry=AsyncRetry(NoBackoff(), RETRIES, RETRIED), **CONNECTION
         )
         self._is_down = False
-        # A thousand who come at once take turns instead of opening a connection each.
-        self._places = asyncio.Semaphore(16)
+        self._places = asyncio.Semaphore(self.PLACES)
         self._waking = asyncio.Lock()
         self._queues: dict[str, set[asyncio.Queue]] = {}
         self._positions: dict[str, EntryId] = {}

@@ -1,5 +1,6 @@
 """The cast and the helpers. Alice acts, Bob is the stranger, Ada is the admin."""
 
+import os
 import socket
 import threading
 import time
@@ -18,11 +19,13 @@ from chat.models import Budget, BudgetPeriod, Turn, UsageRecord, User
 from chat.money import nano
 from chat.pricing import Usage
 from chat.relay import Relay
+from local import browser as local_browser
 from tests import environment
 from tests.books import admit, row, spent_call
 from tests.pages import reply_on_page
 
 PASSWORD = "a-password-for-tests"
+QUIET = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
 
 
 def pytest_configure(config):
@@ -96,6 +99,22 @@ def worker(django_db_setup, django_db_blocker):
     ):
         warm_up()  # a real worker says that it is ready, this one does not
         yield
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """One browser for all tests that need one; its contexts are theirs."""
+    from playwright.sync_api import sync_playwright
+
+    path = local_browser.find()
+    if path is None:
+        pytest.fail("There is no Chromium. `make test` installs one; SKIP_BROWSER=1 leaves these tests out.")
+    # Playwright's loop runs in this thread from now on, and Django would not let the ORM be used beside it.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET.split())
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -5,32 +5,15 @@ page must have been free of errors: nothing on the console, no violation of our 
 the site. `page.complaints` has them so far; what a test provokes on purpose it forgives: `page.forgive("409")`.
 """
 
-import os
 from urllib.parse import urlsplit
 
 import pytest
 from django.test import Client
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from chat.models import User
-from local import browser as local_browser
 
-# Playwright's loop runs in this thread, and Django would not let the ORM be used beside it.
-os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-
-QUIET = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
 PATIENCE = 10_000  # milliseconds that Playwright waits for what should be there
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    path = local_browser.find()
-    if path is None:
-        pytest.fail("There is no Chromium. `make test` installs one; SKIP_BROWSER=1 leaves these tests out.")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET.split())
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

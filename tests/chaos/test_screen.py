@@ -3,7 +3,6 @@ the database has, and that is what Claude said. And C39: however an answer is cu
 """
 
 import hashlib
-import os
 import re
 
 import pytest
@@ -12,13 +11,10 @@ from playwright.sync_api import Locator, Page, expect
 from chat import rendering
 from chat.models import Turn
 from local.ports import LOOPBACK
-from tests.browser.conftest import Watched, chromium  # noqa: F401  a fixture
+from tests.browser.conftest import Watched
 from tests.chaos.conftest import ended
 from tests.chaos.people import Watcher
 from tests.chaos.proxy import Proxy
-
-# Playwright's loop runs in this thread, and Django would not let the ORM be used beside it.
-os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 
 PATIENCE = 40_000  # milliseconds
 # Everything that comes apart badly: a fence, a table, links, entities, families of emoji, right-to-left text.
@@ -43,7 +39,7 @@ BROKEN = ("ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "htmx:sse:e
 
 
 @pytest.fixture
-def tab(product, chromium, alice):  # noqa: F811  that fixture
+def tab(product, chromium, alice):
     """`tab(conversation)`: Alice's browser there. A connection that breaks may be complained about, nothing else."""
     opened: list[Watched] = []
 
