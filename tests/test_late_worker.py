@@ -60,6 +60,17 @@ def test_no_guess_goes_above_what_was_held(guessed):
     assert now(guessed).cost == HELD
 
 
+def test_a_correction_may_pass_a_limit_and_nobody_may_hold_anything_after_it(guessed, alice, limit_nano):
+    limit_nano(alice, GUESS + HELD)
+    other = admit(alice)
+
+    spend.settle_again(guessed, MORE, exact=True)
+
+    assert row(f"user:{alice.pk}").spent + other.held > GUESS + HELD
+    with pytest.raises(spend.OverBudget):
+        admit(alice)
+
+
 def test_what_is_exact_already_stays(alice):
     record = admit(alice)
     spend.settle(record, USED, exact=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from django.db.models import F
 
 from chat import audit
-from chat.models import BudgetPeriod, Message, Turn, UsageRecord
+from chat.models import BudgetPeriod, LedgerEntry, Message, Turn, UsageRecord
 from tests.chaos.invoice import Comparison
 from tests.chaos.soak.crowd import Member
 from tests.chaos.soak.diary import Diary
@@ -153,19 +153,22 @@ class Laws:
         for period in BudgetPeriod.objects.exclude(held=0):
             yield Breach("no money is held", f"{period} still holds {period.held}")
         for period in BudgetPeriod.objects.exclude(limit=None):
-            standing = 0
+            standing, corrected = 0, False
             # Whoever writes an entry has the period's row locked, so this is their order, to the last one.
-            for number, amount in enumerate(period.entries.order_by("id").values_list("amount", flat=True)):
+            for number, (kind, amount) in enumerate(period.entries.order_by("id").values_list("kind", "amount")):
                 standing += amount
-                if standing > period.limit:
+                # A correction says what has been spent already. It may pass a limit; nobody may hold anything after it.
+                corrected = corrected or (kind == LedgerEntry.Kind.ADJUST and amount > 0)
+                if standing > period.limit and (kind == LedgerEntry.Kind.HOLD or not corrected):
                     words = f"{period} stood at {standing} of {period.limit} with its entry {number}"
                     yield Breach("nobody is over a limit, at any instant", words)
                     break
 
 
 def over_a_limit() -> list[BudgetPeriod]:
-    """Who is over a limit at this instant."""
-    return list(BudgetPeriod.objects.filter(limit__lt=F("spent") + F("held")))
+    """Who is over a limit at this instant, but for corrections of what had been spent before."""
+    corrected = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.ADJUST, amount__gt=0).values("period")
+    return list(BudgetPeriod.objects.filter(limit__lt=F("spent") + F("held")).exclude(id__in=corrected))
 
 
 def _asked_in(body: dict) -> str:
