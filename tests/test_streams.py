@@ -145,7 +145,7 @@ def test_redis_emptied_in_mid_answer_loses_nothing(begin, follow):
 
 
 def test_a_reader_who_comes_after_redis_was_emptied_sees_the_checkpoint_and_the_end(begin, follow):
-    turn = begin()
+    turn = begin(ANSWER + "word " * 200)  # long enough for a reader who comes late
     wait_until(lambda: Turn.objects.exclude(checkpoint_text="").exists(), "no checkpoint")
     redis.Redis.from_url(settings.REDIS_URL).flushall()
     page = Page()
