@@ -5,6 +5,9 @@
 
 python := .venv/bin/python
 installed := .venv/installed
+tests = $(python) -m pytest $(if $(SKIP_BROWSER),-m "(not chaos or smoke) and not browser") $(PYTEST_ARGS)
+chaos = $(python) -m pytest -m chaos $(PYTEST_ARGS)
+soak = SOAK_SECONDS=$(or $(SECONDS),600) SOAK_SEED="$(SEED)" $(python) -m pytest -m chaos -q -s tests/chaos/test_soak.py
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
@@ -18,22 +21,20 @@ run: $(installed) ## set everything up and serve on PORT (8000, or the next free
 test: $(installed) ## run every test, on SQLite and in a real browser (PYTEST_ARGS, SKIP_BROWSER=1)
 	@$(python) -m local.browser
 	@echo "== tests on SQLite"
-	@TEST_DATABASE=sqlite $(python) -m pytest $(if $(SKIP_BROWSER),-m "(not chaos or smoke) and not browser") $(PYTEST_ARGS)
+	@TEST_DATABASE=sqlite $(tests)
 
 test-pg: $(installed) ## run every test on a private PostgreSQL
 	@$(python) -m local.browser
 	@echo "== tests on PostgreSQL"
-	@TEST_DATABASE=postgres $(python) -m pytest $(if $(SKIP_BROWSER),-m "(not chaos or smoke) and not browser") $(PYTEST_ARGS)
+	@TEST_DATABASE=postgres $(tests)
 
 chaos: $(installed) ## kill, hang and cut off everything, on SQLite (chaos-pg: on PostgreSQL)
 	@$(python) -m local.browser
-	@TEST_DATABASE=sqlite $(python) -m pytest -m chaos $(PYTEST_ARGS)
+	@TEST_DATABASE=sqlite $(chaos)
 
 chaos-pg: $(installed)
 	@$(python) -m local.browser
-	@TEST_DATABASE=postgres $(python) -m pytest -m chaos $(PYTEST_ARGS)
-
-soak = SOAK_SECONDS=$(or $(SECONDS),600) SOAK_SEED="$(SEED)" $(python) -m pytest -m chaos -q -s tests/chaos/test_soak.py
+	@TEST_DATABASE=postgres $(chaos)
 
 soak: $(installed) ## ten minutes of people and faults, on SQLite (SEED, SECONDS; soak-pg: on PostgreSQL)
 	@TEST_DATABASE=sqlite $(soak)

@@ -8,7 +8,6 @@ from chat.engine import engine
 from chat.models import UsageRecord
 from chat.models.message import text_of
 from chat.money import spoken
-from chat.pricing import Usage
 
 log = structlog.get_logger(__name__)
 
@@ -35,10 +34,9 @@ def settle(record: UsageRecord, answer: Answer | None, failure: ClaudeError | No
 
 
 def charge(record: UsageRecord, *, usage: dict, stop_reason: str, **facts) -> None:
-    """Close the record of a call that finished by what the provider reported. A refusal before any output is free."""
-    used = spend.usage_of(record, usage)
-    cost = 0 if _is_free(used, stop_reason) else None
-    spend.settle(record, used, exact=True, cost=cost, usage=usage, stop_reason=stop_reason, **facts)
+    """Close the record of a call that finished by what the provider reported."""
+    reported = _reported(record, usage, stop_reason)
+    spend.settle(record, **reported, usage=usage, stop_reason=stop_reason, **facts)
 
 
 def settle_again(record: UsageRecord, answer: Answer) -> bool:
@@ -49,9 +47,7 @@ def settle_again(record: UsageRecord, answer: Answer) -> bool:
     """
     facts = _facts(answer)
     if answer.finished:
-        used = spend.usage_of(record, answer.usage)
-        cost = 0 if _is_free(used, facts["stop_reason"]) else None
-        return spend.settle_again(record, used, exact=True, cost=cost, **facts)
+        return spend.settle_again(record, **_reported(record, answer.usage, facts["stop_reason"]), **facts)
     used = spend.estimate(record, answer.start_usage, 0, answer.duration_ms() / 1000 + UNNOTICED_SECONDS)
     return spend.settle_again(record, used, exact=False, **facts)
 
@@ -112,8 +108,11 @@ def note(record: UsageRecord, failure: ClaudeError | None = None) -> None:
     unusual.judge(record)
 
 
-def _is_free(used: Usage, stop_reason: str) -> bool:
-    return stop_reason == "refusal" and not used.output
+def _reported(record: UsageRecord, usage: dict, stop_reason: str) -> dict:
+    """What the provider says a finished call used, as `spend` takes it. A refusal before any output is free."""
+    used = spend.usage_of(record, usage)
+    free = stop_reason == "refusal" and not used.output
+    return {"used": used, "exact": True, "cost": 0 if free else None}
 
 
 def _facts(answer: Answer | None) -> dict:

@@ -173,10 +173,7 @@ def settle(record: UsageRecord, used: Usage, *, exact: bool, cost: int | None = 
 
     An estimated cost never exceeds the hold. `facts` are further columns of the record (stop_reason, …).
     """
-    if cost is None:
-        cost = pricing.cost(record.price_numbers, used)
-    if not exact:
-        cost = min(cost, record.held)
+    cost = _cost(record, used, exact, cost)
     return _close(record, UsageRecord.State.SETTLED, cost, {"cost": cost, **_columns(used, exact=exact), **facts})
 
 
@@ -188,11 +185,8 @@ def settle_again(record: UsageRecord, used: Usage, *, exact: bool, cost: int | N
     """
     row = UsageRecord.objects.select_for_update().get(id=record.id)
     is_estimate = row.state == UsageRecord.State.SETTLED and row.confidence == UsageRecord.Confidence.ESTIMATED
-    if cost is None:
-        cost = pricing.cost(row.price_numbers, used)
-    if not exact:
-        cost = min(cost, row.held)
-    if not is_estimate or (cost <= row.cost and not exact) or _is_corrected(row):
+    cost = _cost(row, used, exact, cost)
+    if not is_estimate or (cost <= row.cost and not exact) or _corrections(row).exists():
         return False
     if cost != row.cost:
         adjust(row, cost - row.cost, actor=None, reason="The worker had only been asleep, and knew more of the call.")
@@ -237,7 +231,7 @@ def adjust(record: UsageRecord, amount: int, *, actor: User | None, reason: str)
     if row.state != UsageRecord.State.SETTLED or row.cost + amount < 0:
         raise ValueError("Only a settled call can be corrected, and not to below zero.")
     UsageRecord.objects.filter(id=row.id).update(cost=F("cost") + amount)
-    number = LedgerEntry.objects.filter(key__startswith=f"adjust:{row.id}:").count()
+    number = _corrections(row).count()
     held_in = set(BudgetPeriod.objects.filter(entries__record=row, entries__kind="hold"))
     why = {"actor": f"user:{actor.pk}" if actor else "", "reason": reason}
     for period in sorted(held_in | set(periods_with(row)), key=lambda period: (period.account, period.period)):
@@ -340,8 +334,16 @@ def _columns(used: Usage, *, exact: bool) -> dict:
     }
 
 
-def _is_corrected(record: UsageRecord) -> bool:
-    return LedgerEntry.objects.filter(key__startswith=f"adjust:{record.id}:").exists()
+def _cost(record: UsageRecord, used: Usage, exact: bool, cost: int | None) -> int:
+    """The cost that is given, or else that of the tokens; an estimated one never exceeds the hold."""
+    if cost is None:
+        cost = pricing.cost(record.price_numbers, used)
+    return cost if exact else min(cost, record.held)
+
+
+def _corrections(record: UsageRecord) -> QuerySet[LedgerEntry]:
+    # By their keys: an entry in a period that was opened later does not name its call.
+    return LedgerEntry.objects.filter(key__startswith=f"adjust:{record.id}:")
 
 
 def _close(record: UsageRecord, state: str, cost: int, columns: dict) -> bool:

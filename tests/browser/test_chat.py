@@ -5,9 +5,9 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from chat import rendering
 from chat.models import Conversation, Message, Turn, UsageRecord
 from chat.money import spoken
+from tests.browser.screen import answer, body, send, shown_and_stored
 from tests.conftest import PASSWORD, wait_until
 
 pytestmark = [
@@ -43,20 +43,6 @@ def chat(page_of, conversation):
     return page
 
 
-def send(page: Page, text: str) -> None:
-    page.get_by_label("Message").fill(text)
-    page.get_by_role("button", name="Send").click()
-
-
-def answer(page: Page) -> Locator:
-    """The newest answer."""
-    return page.locator('[data-role="assistant"]').last
-
-
-def body(page: Page) -> Locator:
-    return answer(page).locator(".message__body")
-
-
 def wait_for_text(page: Page) -> str:
     expect(body(page)).not_to_have_text("")
     return body(page).inner_text()
@@ -68,17 +54,9 @@ def wait_for_end(page: Page, status: str = "done") -> Locator:
 
 
 def shows_what_is_stored(page: Page) -> bool:
-    """The browser's own reading of the stored answer, element by element, beside what is on the page."""
-    stored = rendering.render(Message.objects.get(id=answer(page).get_attribute("id").removeprefix("message-")).text)
-    return body(page).evaluate(
-        """(shown, stored) => {
-            const page = shown.firstElementChild.cloneNode(true);
-            page.querySelectorAll(".copy-code").forEach(button => button.remove());
-            const database = new DOMParser().parseFromString(stored, "text/html").body;
-            return page.innerText.trim() !== "" && page.innerHTML === database.innerHTML;
-        }""",
-        stored,
-    )
+    stored = Message.objects.get(id=answer(page).get_attribute("id").removeprefix("message-")).text
+    shown, stored = shown_and_stored(page, stored)
+    return re.sub(r"<[^>]+>", "", shown).strip() != "" and shown == stored
 
 
 def left(page: Page) -> float:

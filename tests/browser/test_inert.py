@@ -3,6 +3,7 @@
 import pytest
 
 from chat.models import Conversation
+from tests.browser.screen import send
 from tests.conftest import over
 from tests.security.test_markdown_attacks import HTML, LINKS
 
@@ -44,11 +45,6 @@ def sent_from(page) -> list[str]:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     return asked
-
-
-def send(page, text: str):
-    page.get_by_label("Message").fill(text)
-    page.get_by_role("button", name="Send").click()
 
 
 def test_the_trap_would_snap(page_of, alice):

@@ -62,7 +62,7 @@ def broken_off(me, posts):
     ("refusal", "times"),
     [
         pytest.param({"status": "429", "retry_after": 2}, 1, id="429"),
-        pytest.param({"status": "529", "retry_after": 0.5}, 2, id="529", marks=pytest.mark.smoke),
+        pytest.param({"status": "529", "retry_after": 2}, 2, id="529", marks=pytest.mark.smoke),
     ],
 )
 def test_c14_a_busy_claude_is_asked_again_and_the_reader_sees_it(me, conversation, sandbox, posts, refusal, times):
@@ -73,7 +73,9 @@ def test_c14_a_busy_claude_is_asked_again_and_the_reader_sees_it(me, conversatio
     tab = me.watch(turn).wait()
 
     said = [f"Claude is busy, trying again ({number} of 3)" for number in range(2, times + 2)]
-    assert notices(tab)[-times:] == said
+    seen = [words for words in notices(tab) if "busy" in words]
+    assert seen in (said, said[1:])  # whoever comes late sees how it stands, not how it stood
+    assert said[-1] in seen
     assert ANSWER in tab.final
     assert (me.page(turn).status, me.page(turn).ending) == ("done", "")
     assert calls(turn) == [FREE] * times + [EXACT]

@@ -6,12 +6,13 @@ import hashlib
 import re
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from chat import rendering
 from chat.models import Turn
 from local.ports import LOOPBACK
 from tests.browser.conftest import Watched
+from tests.browser.screen import answer, send, shown_and_stored
 from tests.chaos.conftest import ended
 from tests.chaos.people import Watcher
 from tests.chaos.proxy import Proxy
@@ -63,15 +64,6 @@ def wire(product):
         yield wire
 
 
-def ask(page: Page, text: str) -> None:
-    page.get_by_label("Message").fill(text)
-    page.get_by_role("button", name="Send").click()
-
-
-def answer(page: Page) -> Locator:
-    return page.locator('[data-role="assistant"]').last
-
-
 def goes_on(page: Page) -> None:
     """Wait until there is more on the screen than now; it may not be the end that brings it."""
     before = len(answer(page).inner_text())
@@ -89,14 +81,7 @@ def shows_what_was_said(page: Page, said: str) -> None:
     """Screen, database and Claude have the same answer, by hash."""
     expect(answer(page)).to_have_attribute("data-status", "done", timeout=PATIENCE)
     stored = ended(Turn.objects.get()).reply.text
-    shown, rendered = answer(page).evaluate(
-        """(answer, stored) => {
-            const shown = answer.querySelector(".message__body").firstElementChild.cloneNode(true);
-            shown.querySelectorAll(".copy-code").forEach(button => button.remove());
-            return [shown.innerHTML, new DOMParser().parseFromString(stored, "text/html").body.innerHTML];
-        }""",
-        rendering.render(stored),
-    )
+    shown, rendered = shown_and_stored(page, stored)
     assert fingerprint(stored) == fingerprint(said)
     assert fingerprint(shown) == fingerprint(rendered)
 
@@ -112,7 +97,7 @@ def begin(tab, wire, conversation, sandbox):
     def begin() -> Page:
         sandbox.enqueue(say=STORY, rate=50)
         page = tab(conversation, wire.port)
-        ask(page, "Tell me about tides")
+        send(page, "Tell me about tides")
         expect(answer(page)).to_contain_text("Tides", timeout=PATIENCE)
         return page
 
