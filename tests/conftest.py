@@ -83,6 +83,7 @@ def sandbox():
     environment.sandbox.reset()
     yield environment.sandbox
     environment.sandbox.wait_until_idle()
+    environment.sandbox.reset()  # what was scripted and not asked for must not meet the next test
 
 
 @pytest.fixture(scope="session")

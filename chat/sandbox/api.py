@@ -30,7 +30,7 @@ class Api:
         self._admin_key = admin_key
         self.ttft_ms = ttft_ms
         self.rate = rate
-        self._pacer = Pacer(loop)
+        self.pacer = Pacer(loop)
         self._catalogue = Catalogue()
         self._variants = {}
         self._head = (0, b"")
@@ -120,7 +120,7 @@ class Api:
         generation = Generation(self, connection, prompt, scenario, request_id, betas)
         self.live.add(generation)
         connection.on_lost = generation.abandon
-        self._pacer.advance(generation.steps)
+        self.pacer.advance(generation.steps)
 
     def _count(self, request):
         prompt, _ = self._read(request, _parsed(request), counting=True)

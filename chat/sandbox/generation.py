@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import time
 
 from . import errors, plan, sse
 from .ids import new_id
@@ -50,11 +49,11 @@ class Generation:
     def _run(self):
         scenario = self._scenario
         if scenario.hang:
-            yield time.monotonic() + scenario.hang
+            yield self._api.pacer.now() + scenario.hang
         if scenario.rst_before_headers:
             self._break_off("cut", self._connection.reset)
             return
-        start = time.monotonic()
+        start = self._api.pacer.now()
         yield start + self._ttft / 2
         if self._streams:
             self._connection.start_stream(self._request_id)
@@ -82,14 +81,14 @@ class Generation:
             elif item.__class__ is int:
                 yield first + self._generated / self._rate
                 if self._generated >= turn:
-                    turned_at, turn = time.monotonic(), math.inf
+                    turned_at, turn = self._api.pacer.now(), math.inf
                     yield from self._turn_for_the_worse(fault)
                     fault = None
                     if self._over:
                         return
-                    first += time.monotonic() - turned_at
+                    first += self._api.pacer.now() - turned_at
                 self._generated += item
-                if self._streams and time.monotonic() - self._sent_at > _QUIET_SECONDS:
+                if self._streams and self._api.pacer.now() - self._sent_at > _QUIET_SECONDS:
                     self._send(sse.PING)
             elif item is plan.SEARCHED:
                 self._grow_input()
@@ -130,12 +129,12 @@ class Generation:
                 self._break_off("error", self._say_overloaded)
             case "stall_at":
                 stall = self._scenario.stall
-                yield None if stall is None else time.monotonic() + stall
+                yield None if stall is None else self._api.pacer.now() + stall
             case "ping_forever_at":
                 while True:
                     if self._streams:
                         self._send(sse.PING)
-                    yield time.monotonic() + _PING_SECONDS
+                    yield self._api.pacer.now() + _PING_SECONDS
             case "bad_json_at" if self._streams:
                 self._send(b"event: content_block_delta\ndata: {\n\n")
             case "bad_utf8_at" if self._streams:
@@ -157,7 +156,7 @@ class Generation:
             self._connection.refuse(errors.overloaded(), self._request_id)
 
     def _send(self, frame):
-        self._sent_at = time.monotonic()
+        self._sent_at = self._api.pacer.now()
         self._connection.send_chunk(frame)
 
     def _grow_input(self):

@@ -79,6 +79,10 @@ class Sandbox:
         """Script the next request whose text contains `match`; keys as in a directive (see `faults`)."""
         self._call(self._api.script.enqueue, {"match": match, **settings})
 
+    def skip(self, seconds):
+        """Let every answer under way go on as if so many seconds had passed."""
+        self._call(self._api.pacer.skip, seconds)
+
     def reset(self):
         self._call(self._api.reset)
 
