@@ -1087,7 +1087,7 @@ def test_it_ends_though_a_client_keeps_its_connection_and_another_still_listens(
 
         with pytest.raises(ConnectionResetError):
             _read_all(waiting)
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 5
 
 
 def _request(text, close):
