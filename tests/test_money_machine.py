@@ -36,6 +36,7 @@ from chat.models import Budget, BudgetPeriod, Turn, UsageRecord, User
 from chat.models.conversation import LiveTurnExists
 from chat.money import nano
 from chat.periods import window
+from chat.prepared import Prepared
 from chat.sweeper import Sweeper
 from tests.books import HAIKU, SONNET, paris
 
@@ -250,6 +251,8 @@ def stage(clock: Clock, claude: Claude) -> Iterator[None]:
         patch.setattr(doorbell, "ring", lambda turn_id: True)
         for name in ("as_sql", "as_sqlite", "as_postgresql"):
             patch.setattr(Now, name, lambda now, *args, **kwargs: clock.as_sql())
+        # A query that is kept would keep the moment at which it was written, here and in the tests after this one.
+        patch.setattr(Prepared, "__call__", lambda query, *values: list(query._build(*values)))
         yield
 
 
