@@ -282,6 +282,11 @@ def over(turn: Turn, seconds: float = 20) -> Turn:
     return Turn.objects.select_related("reply", "question", "conversation").get(id=turn.id)
 
 
+def streams_in(sandbox) -> list[dict]:
+    """What Claude was asked for answers, oldest first: the bodies of the requests."""
+    return [request["body"] for request in sandbox.requests if request["body"].get("stream")]
+
+
 def wait_until(condition, complaint: str, seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

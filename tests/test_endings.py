@@ -9,7 +9,7 @@ from django.db import connection
 from chat import tasks, titles
 from chat.models import Alarm, BudgetPeriod, Price, Turn, UsageRecord
 from chat.models.conversation import first_words
-from tests.conftest import over, wait_until
+from tests.conftest import over, streams_in, wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,10 +36,6 @@ def untitled(conversation):
     conversation.refresh_from_db()
     assert conversation.title == first_words(QUESTION)
     return conversation
-
-
-def streams_in(sandbox) -> list[dict]:
-    return [request["body"] for request in sandbox.requests if request["body"].get("stream")]
 
 
 def lines_for(sandbox, turn) -> list:

@@ -203,7 +203,7 @@ def test_another_server_with_another_key_works_by_its_address_alone(ask, sandbox
 def test_an_answer_that_broke_is_never_asked_for_again_by_itself(
     ask, sandbox, page, rebuild, scenario, status, words, buttons
 ):
-    rebuild(NO_PROGRESS_SECONDS=2 if "hang" in scenario else 0.6)
+    rebuild(NO_PROGRESS_SECONDS=2)
     sandbox.enqueue(**scenario)
 
     turn = ask()
@@ -230,7 +230,7 @@ def test_a_broken_answer_that_claude_will_not_count_is_charged_by_its_bytes(ask,
 
 
 def test_an_answer_that_takes_too_long_is_ended_and_can_be_continued(ask, sandbox, page, settings):
-    settings.TURN_DEADLINE_SECONDS = 0.7
+    settings.TURN_DEADLINE_SECONDS = 3
     sandbox.enqueue(tokens=2_000, rate=50)
 
     turn = ask()

@@ -11,7 +11,7 @@ from chat.budgets import day_words
 from chat.models import LedgerEntry, Message, Price, Turn, UsageRecord
 from chat.money import nano, spoken
 from tests.books import HAIKU, OPUS, SONNET
-from tests.conftest import over
+from tests.conftest import over, streams_in
 from tests.pages import composer_error, composer_text
 
 HTMX = {"HX-Request": "true"}
@@ -30,10 +30,6 @@ def priced():
         price.save()
 
     return priced
-
-
-def streams_in(sandbox) -> list[dict]:
-    return [request["body"] for request in sandbox.requests if request["body"].get("stream")]
 
 
 def written() -> dict[str, int]:

@@ -12,7 +12,7 @@ from chat.endings import over_budget_words
 from chat.models import BudgetPeriod, BudgetWarning, Price, Turn, UsageRecord
 from chat.sweeper import Sweeper
 from tests.books import COST, call, never_over_a_limit, row, spent_call, undone
-from tests.conftest import over, wait_until
+from tests.conftest import over, streams_in, wait_until
 from tests.test_crashes import expire
 
 HELD = UsageRecord.State.HELD
@@ -302,7 +302,7 @@ def test_two_hundred_questions_at_once_with_money_for_fifty_are_fifty_calls(alic
 
     with never_over_a_limit():
         pages = asyncio.run(pressed_together(site, conversations, cookies))
-        wait_until(lambda: len(streamed(sandbox)) == 50, "Claude was not asked fifty times", 60)
+        wait_until(lambda: len(streams_in(sandbox)) == 50, "Claude was not asked fifty times", 60)
         sandbox.skip(50)
         turns = [over(turn, 60) for turn in Turn.objects.all()]
 
@@ -310,12 +310,8 @@ def test_two_hundred_questions_at_once_with_money_for_fifty_are_fifty_calls(alic
     assert sum(turn.state == Turn.State.DONE for turn in turns) == 50
     assert len(refused) == sum(turn.error == "over_budget" for turn in turns) == 150
     sandbox.wait_until_idle()
-    assert len(streamed(sandbox)) == 50
+    assert len(streams_in(sandbox)) == 50
     wait_until(lambda: row(f"user:{alice.pk}").held == 0, "money is still held")
-
-
-def streamed(sandbox) -> list[dict]:
-    return [request for request in sandbox.requests if request["body"].get("stream")]
 
 
 async def pressed_together(site: str, conversations: list, cookies: dict) -> list[str]:
