@@ -18,7 +18,7 @@ from chat.models import Turn, UsageRecord
 from chat.pricing import Terms
 from chat.sweeper import Sweeper
 from tests import environment
-from tests.conftest import over, wait_until
+from tests.conftest import over, streams_in, wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -99,7 +99,7 @@ def test_a_worker_killed_in_mid_answer_leaves_the_text_and_an_honest_bill(doomed
     line = sandbox.invoice[-1]
     assert line.cost_nanos <= record.cost <= record.held
     assert (record.state, record.confidence) == ("settled", "estimated")
-    assert len([r for r in sandbox.requests if r["body"].get("stream")]) == 1
+    assert len(streams_in(sandbox)) == 1
 
 
 def test_a_worker_killed_in_silent_thinking_is_never_billed_too_low(doomed, conversation, sandbox):
@@ -126,7 +126,7 @@ def test_a_turn_whose_worker_died_before_sending_is_asked_again(conversation, sa
     turn = over(turn)
     assert turn.state == Turn.State.DONE
     assert turn.attempt == 2
-    assert len([r for r in sandbox.requests if r["body"].get("stream")]) == 1
+    assert len(streams_in(sandbox)) == 1
 
 
 def test_a_turn_that_kills_every_worker_is_not_tried_for_ever(conversation, nobody_hears):
@@ -156,7 +156,7 @@ def test_ten_bells_for_one_turn_are_one_answer(conversation, sandbox, worker):
 
     assert over(turn).attempt == 1
     doorbell.ring(turn.id)
-    assert len([r for r in sandbox.requests if r["body"].get("stream")]) == 1
+    assert len(streams_in(sandbox)) == 1
 
 
 def test_a_worker_that_was_replaced_can_neither_send_nor_write(conversation, nobody_hears):

@@ -19,7 +19,7 @@ from chat.engine import engine
 from chat.models import Message, Price, Turn, UsageRecord
 from chat.sandbox import Sandbox, tokens
 from chat.sweeper import Sweeper
-from tests.conftest import over, wait_until
+from tests.conftest import over, streams_in, wait_until
 from tests.servers import free_port
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("worker")]
@@ -60,7 +60,7 @@ def broker_at(url: str):
 
 
 def posts(sandbox) -> int:
-    return len([request for request in sandbox.requests if request["body"].get("stream")])
+    return len(streams_in(sandbox))
 
 
 def billed(sandbox, turn) -> int:

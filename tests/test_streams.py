@@ -10,7 +10,7 @@ from django.conf import settings
 from chat import rendering
 from chat.models import Turn
 from chat.streams import START, EntryId, Hub
-from tests.conftest import over, wait_until
+from tests.conftest import over, streams_in, wait_until
 from tests.sse import Event, Reader
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("worker")]
@@ -124,12 +124,12 @@ def test_an_answer_that_is_over_comes_at_once_and_whole(begin, follow, sandbox):
 
 def test_following_never_asks_claude(begin, follow, sandbox):
     turn = over(begin())
-    asked = len([r for r in sandbox.requests if r["body"].get("stream")])
+    asked = len(streams_in(sandbox))
 
     for _ in range(3):
         read(follow(turn), Page())
 
-    assert len([r for r in sandbox.requests if r["body"].get("stream")]) == asked == 1
+    assert len(streams_in(sandbox)) == asked == 1
 
 
 def test_redis_emptied_in_mid_answer_loses_nothing(begin, follow):

@@ -69,7 +69,7 @@ def test_the_whole_branch_is_sent_each_time_with_caching(ask, sandbox):
 
     ask("Second question")
 
-    body = [r["body"] for r in sandbox.requests if r["body"].get("stream")][-1]
+    body = streams_in(sandbox)[-1]
     assert [m["role"] for m in body["messages"]] == ["user", "assistant", "user"]
     assert body["messages"][1]["content"] == [{"type": "text", "text": "First answer."}]
     assert body["cache_control"] == {"type": "ephemeral"}

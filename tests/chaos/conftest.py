@@ -23,7 +23,7 @@ from tests.chaos import invoice
 from tests.chaos.people import Person, Watcher
 from tests.chaos.product import Product, upstream_address
 from tests.chaos.proxy import Proxy
-from tests.conftest import over, wait_until
+from tests.conftest import over, streams_in, wait_until
 
 TABLE: list[dict] = []
 
@@ -145,7 +145,7 @@ def restarted(product):
 @pytest.fixture
 def posts(sandbox):
     """`posts()`: how many requests for an answer the provider has seen, whatever became of them."""
-    return lambda: len([request for request in sandbox.requests if request["body"].get("stream")])
+    return lambda: len(streams_in(sandbox))
 
 
 def has_text(turn: Turn) -> bool:
