@@ -19,6 +19,7 @@ from chat.models import Budget, BudgetPeriod, Turn, UsageRecord, User
 from chat.money import nano
 from chat.pricing import Usage
 from chat.relay import Relay
+from chat.spend import admission
 from local import browser as local_browser
 from tests import environment
 from tests.books import admit, row, spent_call
@@ -216,7 +217,7 @@ def clock(monkeypatch):
     found = spend.current_price
 
     def clock(moment) -> None:
-        monkeypatch.setattr(spend, "current_price", lambda model: (found(model)[0], moment))
+        monkeypatch.setattr(admission, "current_price", lambda model: (found(model)[0], moment))
 
     return clock
 
