@@ -88,8 +88,9 @@ def test_a_heading_is_not_said_twice_where_the_list_goes_on(titled, alice, brows
 
 
 @pytest.mark.parametrize(
-    "before", ["x", "_", "2026-01-01_x", "9999-99-99_" + "0" * 32, "\x00", "0001-01-01T00:00:00Z_" + "0" * 32]
-    + [f"{moment}_{'0' * 32}" for moment in ("9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59Z", "2026-01-01")]
+    "before",
+    ["x", "_", "2026-01-01_x", "9999-99-99_" + "0" * 32, "\x00", "0001-01-01T00:00:00Z_" + "0" * 32]
+    + [f"{moment}_{'0' * 32}" for moment in ("9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59Z", "2026-01-01")],
 )
 def test_a_place_in_the_list_that_is_none_is_its_beginning(titled, alice, browse, before):
     titled("Tides")
