@@ -12,7 +12,8 @@ from bench.figures import Bench, Row, Scale
 from bench.pages import pages
 from bench.stand import Stand
 
-# In the order of the table. `pages` adds records without a hold, which the audit of `burst` would find.
+# In the order of the table. `pages` adds records without a hold, which the audit of `burst` would find, and `search` a
+# database of some gigabytes.
 GROUPS = {
     "first-token": figures.first_token,
     "crowd": figures.crowd,
@@ -21,6 +22,7 @@ GROUPS = {
     "burst": figures.burst,
     "first-turn": figures.first_turn,
     "pages": pages,
+    "search": figures.search,
     "later": figures.later,
 }
 
@@ -58,7 +60,7 @@ def _options() -> argparse.Namespace:
 def _scale(options: argparse.Namespace) -> Scale:
     scale = Scale()
     if options.quick:
-        scale = replace(scale, repeats=1, alone=3, tokens=20, long_tokens=20, idle=10, burst=10)
+        scale = replace(scale, repeats=1, alone=3, tokens=20, long_tokens=20, idle=10, burst=10, library=20_000)
     if options.levels:
         scale = replace(scale, levels=options.levels)
     if options.crowd:

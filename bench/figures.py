@@ -5,12 +5,14 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from urllib.parse import urlencode
 
 from bench import client
 from bench.client import Answer, Person, Tally, Upstream
 from bench.stand import Stand
 
 TTFT_MS = 200
+SEARCHES = 20  # of each query
 RATE = 50
 TWENTY_TOKENS = "Which of the two bridges over the river was built first, and how long did the work take?"
 
@@ -28,6 +30,7 @@ class Scale:
     idle: int = 200
     burst: int = 100
     threads: tuple[int, ...] = (200, 1000)
+    library: int = 1_000_000
 
     @property
     def people(self) -> int:
@@ -232,11 +235,26 @@ def first_turn(bench: Bench) -> list[Row]:
     return [Row(figure, "", (2, 120), (len(paid), sum(map(_input, paid))), (1, counted))]
 
 
+def search(bench: Bench) -> list[Row]:
+    """The page of hits, for somebody who wrote a twentieth of everything."""
+    library = bench.stand.seed("library", messages=bench.scale.library)
+    seconds: dict[str, list[float]] = {query: [] for query in library["queries"]}
+    for _ in range(SEARCHES):
+        for query, taken in seconds.items():
+            taken.append(bench.stand.time_page(f"/conversations/search/?{urlencode({'q': query})}", library["session"]))
+    slowest = max(seconds, key=lambda query: statistics.median(seconds[query]))
+    words = f"searching: the slowest of {len(seconds)} queries is {slowest!r}, p50 {_ms(seconds[slowest], 50)} ms"
+    everything = [one for taken in seconds.values() for one in taken]
+    figure = f"search over {bench.scale.library:,} messages, p95"
+    return [
+        Row(figure, "s", (0.1,), (_percentile(everything, 95),), notes=[f"{words}; of all {_ms(everything, 50)} ms"])
+    ]
+
+
 def later(bench: Bench) -> list[Row]:
     """What there is nothing to measure of yet."""
     return [
         Row("spend page, 1,000 people and 1,000,000 calls", "s", (0.15,)),
-        Row("search over 1,000,000 messages", "s", (0.1,)),
     ]
 
 
@@ -304,6 +322,10 @@ def _middle(figure: Callable[[list[Answer], int], float], runs: list[list[Answer
 def _percentile(values: Sequence[float], percent: int) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, percent * len(ordered) // 100)] if ordered else float("inf")
+
+
+def _ms(seconds: list[float], percent: int) -> str:
+    return f"{1000 * _percentile(seconds, percent):.0f}"
 
 
 def _invoice(stand: Stand) -> list[dict]:

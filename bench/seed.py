@@ -13,6 +13,7 @@ from django.db import transaction  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
+from bench import library as writings  # noqa: E402
 from chat import audit, catalogue, money, spend  # noqa: E402
 from chat.models import Budget, BudgetPeriod, Conversation, Message, Turn, UsageRecord, User  # noqa: E402
 
@@ -125,6 +126,11 @@ def books(person: int) -> dict:
     }
 
 
+def library(messages: int) -> dict:
+    """So many messages of a thousand people; the session of the one who wrote most, and what to look for."""
+    return {"session": _session(writings.fill(messages)), "queries": writings.queries()}
+
+
 def _session(person: User) -> str:
     client = Client()
     client.force_login(person)
@@ -132,7 +138,7 @@ def _session(person: User) -> str:
 
 
 def main() -> None:
-    functions = {function.__name__: function for function in (people, conversations, thread, purse, books)}
+    functions = {function.__name__: function for function in (people, conversations, thread, purse, books, library)}
     for line in sys.stdin:
         name, arguments = json.loads(line)
         print(json.dumps(functions[name](**arguments)), flush=True)

@@ -88,6 +88,16 @@ class Stand:
         with _direct.open(request, timeout=30) as response:
             return json.load(response)
 
+    def time_page(self, path: str, session: str) -> float:
+        """Seconds until somebody has a page of the product."""
+        request = urllib.request.Request(
+            f"http://{LOOPBACK}:{self.port}{path}", headers={"cookie": f"sessionid={session}"}
+        )
+        start = time.perf_counter()
+        with _direct.open(request, timeout=60) as response:
+            response.read()
+        return time.perf_counter() - start
+
     def wait_until_quiet(self, seconds: float = 30) -> None:
         """No answer is under way at the upstream, and the product has written up the last one and its title."""
         deadline, quiet = time.monotonic() + seconds, 0

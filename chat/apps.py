@@ -1,5 +1,5 @@
 from django.apps import AppConfig
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 
 
 class ChatConfig(AppConfig):
@@ -9,4 +9,5 @@ class ChatConfig(AppConfig):
     def ready(self) -> None:
         from chat import checks, setup  # noqa: F401  registers the checks
 
+        pre_migrate.connect(setup.before_migrate, sender=self)
         post_migrate.connect(setup.after_migrate, sender=self)

@@ -158,14 +158,11 @@ def standings(user: User, at: datetime | None = None) -> list[Standing]:
     return sorted(_stand(accounts), key=lambda standing: (standing.limit is None, standing.left))
 
 
-def personal_standing(user: User, at: datetime | None = None) -> Standing | None:
-    """The personal limit that will be reached first; None if a person's limits only warn."""
-    limited = [s for s in standings(user, at) if s.account.is_personal and s.limit is not None]
-    return limited[0] if limited else None
-
-
 def personal_standings(users: Iterable[User], at: datetime) -> dict[int, Standing]:
-    """The same for many people, by their id, in a handful of queries whatever their number."""
+    """The personal limit that each of them will reach first, by their id; nothing for those whose limits only warn.
+
+    A handful of queries whatever their number.
+    """
     memberships: dict[int, set[int]] = {}
     for user_id, group_id in User.groups.through.objects.values_list("user_id", "group_id"):
         memberships.setdefault(user_id, set()).add(group_id)

@@ -6,7 +6,6 @@ from chat import alarms, catalogue, spend, unusual
 from chat.claude import Answer, ClaudeError, Request
 from chat.engine import engine
 from chat.models import UsageRecord
-from chat.models.message import text_of
 from chat.money import spoken
 
 log = structlog.get_logger(__name__)
@@ -15,28 +14,28 @@ log = structlog.get_logger(__name__)
 UNNOTICED_SECONDS = 1.0
 
 
-def settle(record: UsageRecord, answer: Answer | None, failure: ClaudeError | None, visible: int = 0) -> None:
-    """Close the record of a call that was streamed: exact when it finished, else by what is known.
+def settle(record: UsageRecord, answer: Answer | None, failure: ClaudeError | None, visible: int = 0) -> bool:
+    """Close the record of a call that was streamed: exact when it finished, else by what is known. False if the
+    sweeper had closed it.
 
     `visible` is `visible_tokens`, which has to be asked for before the transaction begins.
     """
     facts = _facts(answer)
     if answer is None:  # it is made just before the POST
-        spend.void(record)
-    elif failure and failure.unbilled:
-        spend.void(record, request_id=failure.request_id or answer.request_id)
-    elif failure is None:
-        charge(record, **facts)
-    else:
-        unseen = answer.hidden_seconds() + UNNOTICED_SECONDS
-        usage = spend.estimate(record, answer.start_usage, visible, unseen)
-        spend.settle(record, usage, exact=False, **facts)
+        return spend.void(record)
+    if failure and failure.unbilled:
+        return spend.void(record, request_id=failure.request_id or answer.request_id)
+    if failure is None:
+        return charge(record, **facts)
+    unseen = answer.hidden_seconds() + UNNOTICED_SECONDS
+    usage = spend.estimate(record, answer.start_usage, visible, unseen)
+    return spend.settle(record, usage, exact=False, **facts)
 
 
-def charge(record: UsageRecord, *, usage: dict, stop_reason: str, **facts) -> None:
-    """Close the record of a call that finished by what the provider reported."""
+def charge(record: UsageRecord, *, usage: dict, stop_reason: str, **facts) -> bool:
+    """Close the record of a call that finished by what the provider reported. As `settle`."""
     reported = _reported(record, usage, stop_reason)
-    spend.settle(record, **reported, usage=usage, stop_reason=stop_reason, **facts)
+    return spend.settle(record, **reported, usage=usage, stop_reason=stop_reason, **facts)
 
 
 def settle_again(record: UsageRecord, answer: Answer) -> bool:
@@ -56,7 +55,7 @@ def visible_tokens(model: str, answer: Answer | None, failure: ClaudeError | Non
     """How many tokens the text of a broken answer has. Claude's own count where it can be had, else a bound."""
     if failure is None or failure.unbilled or answer is None:
         return 0
-    text = text_of(answer.blocks)
+    text = answer.text
     if not text:
         return 0
     request = Request(

@@ -21,6 +21,7 @@ class ClaudeModel:
     aliases: tuple[str, ...] = ()
     context: int = 200_000
     max_output: int = 8_192
+    min_cacheable: int = 4_096
     tokenizer: str = "unknown"
     thinking_types: tuple[str, ...] = ()
     thinks_by_default: bool = False
@@ -61,6 +62,7 @@ def shipped() -> tuple[ClaudeModel, ...]:
             aliases=tuple(row["aliases"]),
             context=row["context"],
             max_output=row["max_output"],
+            min_cacheable=row["min_cacheable"],
             tokenizer=row["tokenizer"],
             thinking_types=tuple(row["thinking"]["types"]),
             thinks_by_default=row["thinking"]["default"] == "on",
@@ -88,6 +90,10 @@ def offered() -> list[ClaudeModel]:
     if settings.MODELS:
         return [find(name) for name in settings.MODELS]
     return [model for model in shipped() if model.offered]
+
+
+def is_offered(model: str) -> bool:
+    return model in {choice.id for choice in offered()}
 
 
 def default() -> ClaudeModel:

@@ -30,6 +30,16 @@ def titles_have_a_model(app_configs, **kwargs):
 
 
 @register()
+def summaries_have_a_model(app_configs, **kwargs):
+    if settings.SUMMARY_MODEL not in {model.id for model in (*catalogue.shipped(), *catalogue.offered())}:
+        yield Error(
+            f"SUMMARY_MODEL is {settings.SUMMARY_MODEL!r}, which Tally does not know.",
+            hint="Without a model that has a price the older turns of a long chat cannot be summarised.",
+            id="tally.E004",
+        )
+
+
+@register()
 def time_zone_exists(app_configs, **kwargs):
     try:
         ZoneInfo(settings.TIME_ZONE)

@@ -7,8 +7,8 @@ from chat.money import spoken
 
 @dataclass(frozen=True)
 class Ending:
-    """`action` is what the page offers: "retry", "continue", "ask" (for more money) or "new" (chat); `otherwise` is a
-    second way. Without any, the words say what to do in the composer."""
+    """`action` is what the page offers: "retry", "continue", "ask" (for more money), "summarise" (the older turns) or
+    "new" (chat); `otherwise` is a second way. Without any, the words say what to do in the composer."""
 
     words: str
     action: str = ""
@@ -26,7 +26,7 @@ class Ending:
         return replace(self, words=words)
 
 
-RETRY, CONTINUE, ASK, NEW = "retry", "continue", "ask", "new"
+RETRY, CONTINUE, ASK, SUMMARISE, NEW = "retry", "continue", "ask", "summarise", "new"
 OPERATOR = "The administrators have been told."
 KEPT = " The text so far is kept."
 GUESSED = " What it cost is an estimate."
@@ -51,8 +51,9 @@ ENDINGS = {
     "unknown_model": Ending("Claude does not know this model. Choose another one and send it again. " + OPERATOR),
     "too_large": Ending(
         "Your message and the conversation before it are too long for the model. Nothing was charged. "
-        "Send a shorter message, or start a new chat.",
-        NEW,
+        "Summarise the older turns and try again, or send a shorter message.",
+        SUMMARISE,
+        RETRY,
     ),
     "bad_request": Ending("Claude could not read this request. Nothing was charged. " + OPERATOR, RETRY),
     "provider_error": Ending("Claude had a fault. Nothing was charged.", RETRY),
@@ -73,7 +74,9 @@ ENDINGS = {
     "refusal": Ending("Claude declined to answer this. Ask in another way, or choose another model."),
     "pause_turn": Ending("Claude paused before it was finished.", CONTINUE),
     "model_context_window_exceeded": Ending(
-        "The conversation filled the model's memory. Start a new one to go on.", NEW
+        "The conversation filled the model's memory. Summarise the older turns and try again, or start a new chat.",
+        SUMMARISE,
+        NEW,
     ),
     "empty": Ending("Claude ended without a word.", RETRY),
     "unknown_stop": Ending("Claude ended for a reason that Tally does not know yet. The text is kept.", CONTINUE),

@@ -15,8 +15,10 @@ from typing import Any, NamedTuple, cast
 import structlog
 import uvloop
 from django.conf import settings
+from django.utils import timezone
 
-from chat import failpoints, fragments, rendering
+from chat import failpoints, fragments, progress, rendering
+from chat.citations import Sources
 from chat.claude import Answer, ClaudeError, Request
 from chat.claude.client import Claude
 from chat.desks import away
@@ -24,7 +26,7 @@ from chat.streams import Entry, EntryId, Lost, Publisher, data_lines
 
 log = structlog.get_logger(__name__)
 
-# What one page is sent at most of a block that grows: each time the whole block.
+# What one page is to be sent of a block that grows: each time the whole block. More where it would rest too long.
 BYTES_PER_SECOND = 100_000
 # Seconds; a reader should not think that it has stopped.
 LONGEST_REST = 0.4
@@ -50,7 +52,8 @@ class Run:
         self.live = rendering.Live()
         self.text = ""
         self.thinking = ""
-        self.notice = "Thinking"
+        self._wait_for(progress.THINKING)
+        self.sources = Sources()
         self.blocks: list[dict] = []
         self.stopping = threading.Event()
         self.why = ""
@@ -58,14 +61,18 @@ class Run:
         self.shown = Shown(EntryId(self.attempt, 0), 0, 0)
         self.afresh = self._restless = True
         self.rest_until = 0.0
-        self._thought = 0
+        self._written = self._thought = 0
+        self._thought_before = 0
+        self._query: str | None = None
+        self._time_sent = ""
         self._notice_sent: str | None = None
         self._task: asyncio.Task | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def say(self, notice: str) -> None:
         """Tell the reader what they are waiting for."""
-        self.notice, self._restless = notice, True
+        self._wait_for(notice)
+        self._restless = True
 
     def stop(self, why: str) -> None:
         """End it from any thread: `stopped`, `replaced`, `stalled` or `deadline`. The first word counts."""
@@ -84,10 +91,24 @@ class Run:
         self._task = None
 
     @property
+    def thinking_ms(self) -> int:
+        """How long Claude has thought, over all answers of the turn."""
+        return self._thought_before + (self.answer.thinking_ms() if self.answer else 0)
+
+    def begin(self) -> Answer:
+        """The next answer of the turn: the first, one more try, or after a pause."""
+        self.take()  # what came before and is not published yet
+        self._thought_before = self.thinking_ms
+        self.answer = Answer(sources=self.sources)
+        return self.answer
+
+    @property
     def has_news(self) -> bool:
         answer = self.answer
         unpublished = (len(self.text), len(self.thinking)) != self.shown[1:]
-        return self._restless or unpublished or (answer is not None and bool(answer.new_text or answer.new_thinking))
+        if self._restless or unpublished:
+            return True
+        return answer is not None and (bool(answer.new_text or answer.new_thinking) or answer.query != self._query)
 
     def take(self) -> None:
         """Move what the answer has received into the text of the run."""
@@ -101,6 +122,12 @@ class Run:
                 self.text += new
                 self.live.feed(new)
                 self.notice = ""
+            if answer.query is not None and answer.query != self._query:
+                self._wait_for(progress.searching(answer.query))
+            self._query = answer.query
+
+    def _wait_for(self, notice: str) -> None:
+        self.notice, self.since = notice, timezone.now()
 
     def next_entry(self) -> Entry:
         """What the page does not have yet; everything after a gap."""
@@ -117,18 +144,21 @@ class Run:
     def _fragment(self) -> str:
         afresh, pieces = self.afresh, []
         if afresh or self.notice != self._notice_sent:
-            pieces.append(fragments.notice(self.turn_id, self.notice))
+            pieces.append(fragments.notice(self.turn_id, self.notice, self.since))
         if afresh or len(self.thinking) > self._thought:
             words = self.thinking if afresh else self.thinking[self._thought :]
             pieces.append(fragments.thinking(self.turn_id, words, afresh=afresh))
+        if self.text and ((took := progress.thought(self.thinking_ms)) != self._time_sent or afresh):
+            pieces.append(fragments.thought(self.turn_id, took, is_shown=bool(self.thinking)))
+            self._time_sent = took
         if afresh:
             parts = rendering.split(self.text)
             self.live.flush()
             pieces.append(fragments.text(self.turn_id, parts.done, parts.open, afresh=True))
-        elif not self.notice:
+        elif len(self.text) > self._written:
             parts = self.live.flush()
             pieces.append(fragments.text(self.turn_id, parts.done, parts.open))
-        self._notice_sent, self._thought = self.notice, len(self.thinking)
+        self._notice_sent, self._thought, self._written = self.notice, len(self.thinking), len(self.text)
         self.afresh = self._restless = False
         return "".join(pieces)
 
@@ -183,8 +213,7 @@ class Engine:
         return self._claude
 
     async def _carry(self, run: Run, request: Request, max_tokens: int) -> Answer:
-        run.take()  # what came before a pause and is not published yet
-        answer = run.answer = Answer()
+        answer = run.begin()
         task = cast(asyncio.Task, asyncio.current_task())
 
         def progress() -> None:

@@ -29,7 +29,8 @@ NOTE_MS = 500
 
 _UUID = Turn._meta.pk
 _CHECKPOINT = """UPDATE chat_turn SET checkpoint_id = %s, checkpoint_text = %s, checkpoint_thinking = %s,
-checkpoint_at = CURRENT_TIMESTAMP WHERE id = %s AND attempt = %s AND state = 'running'"""
+checkpoint_notice = %s, checkpoint_notice_at = %s, thinking_ms = %s, checkpoint_at = CURRENT_TIMESTAMP
+WHERE id = %s AND attempt = %s AND state = 'running'"""
 
 
 class Keeper:
@@ -105,13 +106,15 @@ class Keeper:
         texts, starts = [], []
         for run in runs:
             answer, shown, known = run.answer, run.shown, self._written.get(run)
-            if answer is None or known == shown:
+            if known == shown:
                 continue
             # The text and the id of the entry that brought it have to fit: a page goes on from there.
             self._written[run] = shown
             held = (_UUID.get_db_prep_value(run.turn_id, connection), run.attempt)
-            texts.append((str(shown.id), run.text[: shown.text], run.thinking[: shown.thinking], *held))
-            if answer.start_usage:
+            words = run.text[: shown.text], run.thinking[: shown.thinking]
+            since = connection.ops.adapt_datetimefield_value(run.since)
+            texts.append((str(shown.id), *words, run.notice, since, run.thinking_ms, *held))
+            if answer and answer.start_usage:
                 starts.append(run)
         if texts:
             with transaction.atomic(), connection.cursor() as cursor:

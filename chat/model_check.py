@@ -64,7 +64,8 @@ def check() -> tuple[list[Checked], str]:
 
 def _in_use() -> list[ClaudeModel]:
     recent = Conversation.objects.filter(updated_at__gte=Now() - IN_USE_FOR)
-    names = [settings.DEFAULT_MODEL, settings.TITLE_MODEL, *recent.values_list("model", flat=True).distinct()]
+    names = [settings.DEFAULT_MODEL, settings.TITLE_MODEL, settings.SUMMARY_MODEL]
+    names += recent.values_list("model", flat=True).distinct()
     models = [*catalogue.offered(), *map(catalogue.find, filter(None, names))]
     return sorted({model.id: model for model in models}.values(), key=lambda model: model.id)
 

@@ -13,6 +13,7 @@ from django.db import models
 
 NANO = 10**9
 SMALLEST_SPOKEN = Decimal("0.000001")
+LEAST_ROUGH = Decimal("0.001")
 LARGEST = 9_000_000_000  # dollars; BIGINT ends a little above
 
 
@@ -34,10 +35,10 @@ def nano(dollars: Decimal | str | int) -> int:
         raise ValueError(f"{dollars!r} is not an amount of dollars.") from error
 
 
-def spoken(nano: int) -> str:
+def spoken(nano: int, rounding: str = ROUND_HALF_UP) -> str:
     """An amount as people read it: cents from one dollar on, else as many digits as say something.
 
-    Rounded half up for reading only; every sum is made from the exact figures.
+    Rounded half up for reading only, and up where it is a promise; every sum is made from the exact figures.
     """
     sign, amount = ("−" if nano < 0 else ""), abs(dollars(nano))
     if amount == 0:
@@ -45,9 +46,16 @@ def spoken(nano: int) -> str:
     if amount < SMALLEST_SPOKEN:
         return f"{sign}<${SMALLEST_SPOKEN}"
     digits = 2 if amount >= 1 else 3 if amount >= Decimal("0.01") else 4 if amount >= Decimal("0.0001") else 6
-    rounded = amount.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    rounded = amount.quantize(Decimal(1).scaleb(-digits), rounding)
     words = f"{sign}${rounded:,f}"
     return words.removesuffix("0") if digits == 3 else words
+
+
+def rough(nano: int, rounding: str = ROUND_HALF_UP) -> str:
+    """An amount that is only expected, in as few digits as are worth reading: cents from a tenth of a dollar on."""
+    amount = dollars(nano)
+    digits = 2 if amount >= Decimal("0.1") else 3
+    return f"${max(amount.quantize(Decimal(1).scaleb(-digits), rounding), LEAST_ROUGH):,f}"
 
 
 class DollarsFormField(forms.DecimalField):

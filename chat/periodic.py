@@ -18,7 +18,7 @@ LOOK_SECONDS = 60
 # earliest one to midnight, so that it is once in each day.
 ONCE_A_DAY = timedelta(hours=20)
 # Hours in UTC before which a task of chat/tasks.py is not begun. The provider's report of a day needs some.
-NOT_BEFORE = {"check_models": 0, "reconcile_yesterday": 6}
+NOT_BEFORE = {"check_models": 0, "reconcile_yesterday": 6, "purge_files": 3}
 
 _looks_again_at = 0.0
 

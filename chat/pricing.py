@@ -118,7 +118,8 @@ class Terms:
 
     `input_bound`: tokens that the prompt, as it is sent, cannot exceed. `ttl`: the lifetime of what is cached ("5m" or
     "1h"), "" without caching. `searches`: how many web searches the answer may make. `fast`: whether fast mode is
-    asked for. `us`: whether it may be billed as served in the US.
+    asked for. `us`: whether it may be billed as served in the US. `of_files`: the part of the bound that images and
+    documents have, of which there may be far less.
     """
 
     input_bound: int
@@ -126,6 +127,7 @@ class Terms:
     searches: int = 0
     fast: bool = False
     us: bool = False
+    of_files: int = 0
 
     def prompt(self, output: int) -> int:
         """The most prompt tokens that can be billed with an answer of `output` tokens.

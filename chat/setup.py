@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from django.conf import settings
 from django.db import connections
 
-from chat import catalogue, money, triggers
+from chat import catalogue, money, search_index, triggers
 from chat.models import Budget, Price
 from chat.pricing import KINDS
 
@@ -15,8 +15,13 @@ LONG = "long_"
 def after_migrate(using: str = "default", **kwargs) -> None:
     """Runs after every `migrate`. Idempotent; a migration that rebuilds a table would lose its triggers."""
     triggers.install(connections[using])
+    search_index.install(connections[using])
     sync_prices()
     ensure_a_limit()
+
+
+def before_migrate(using: str = "default", **kwargs) -> None:
+    search_index.suspend(connections[using])
 
 
 def sync_prices() -> list[Price]:

@@ -1,6 +1,6 @@
 """What the web does for a turn: make it with the money for its first call, and stop it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -10,27 +10,65 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from chat import alarms, budgets, catalogue, doorbell, pricing, spend, warnings
-from chat.claude.request import request_for, terms_of
-from chat.models import Conversation, Message, Price, Turn, UsageRecord, User
+from chat.claude import request_for, terms_of
+from chat.models import Attachment, Conversation, Message, Price, Turn, UsageRecord, User
 from chat.models.turn import TurnQuerySet
 from chat.pricing import Terms
 
 log = structlog.get_logger(__name__)
 
 
-def ask(conversation: Conversation, text: str, client_id, *, model: str = "", effort: str = "") -> Turn:
-    """Question, reply, turn and hold in one transaction, then the bell. Raises as `Conversation.start_turn`.
+class NotOffered(Exception):
+    """The conversation's model, or the one that was chosen, has been taken out of those that people may use."""
+
+    words = "This model is not offered any more. Choose another one."
+
+
+class TooMuch(Exception):
+    """More files than Claude takes in one request. The words are for whoever has attached them."""
+
+
+def ask(
+    conversation: Conversation,
+    text: str,
+    client_id,
+    *,
+    model: str = "",
+    effort: str = "",
+    instead_of: Message | None = None,
+    after: Message | None = None,
+    then: Callable[[Turn], object] | None = None,
+    attachments: Sequence[Attachment] = (),
+) -> Turn:
+    """Question, reply, turn and hold in one transaction, then the bell.
+
+    Raises as `Conversation.start_turn`, NotOffered, and TooMuch for files.
 
     Where the money is certain not to do, the turn comes back FAILED, with the figures of the refusal in `detail`.
+    `then` belongs to the same transaction, where the turn is a new one.
     """
-    start = partial(conversation.start_turn, text, client_id, model=model, effort=effort)
-    return _submitted(start, conversation.owner, model or conversation.model, text)
+
+    def start() -> Turn:
+        turn = conversation.start_turn(
+            text,
+            client_id,
+            model=model,
+            effort=effort,
+            instead_of=instead_of,
+            after=after,
+            attachments=attachments,
+        )
+        if turn.is_new and attachments and (words := request_for(turn).excess):
+            raise TooMuch(words)
+        return turn
+
+    return _submitted(start, conversation.owner, model or conversation.model, text, then)
 
 
-def ask_again(conversation: Conversation, question: Message, client_id) -> Turn:
+def ask_again(conversation: Conversation, question: Message, client_id, *, model: str = "", effort: str = "") -> Turn:
     """The same for another answer to a question."""
-    start = partial(conversation.retry_turn, question, client_id)
-    return _submitted(start, conversation.owner, conversation.model, question.text)
+    start = partial(conversation.retry_turn, question, client_id, model=model, effort=effort)
+    return _submitted(start, conversation.owner, model or conversation.model, question.text)
 
 
 @transaction.atomic
@@ -45,10 +83,15 @@ def stop(turns: TurnQuerySet) -> int:
 
 def refused(over: spend.OverBudget) -> dict:
     """What the words of a refusal need, as figures in nano-dollars. A limit that is used up by it is noted."""
-    account, period = over.account, over.period
     prices = _prices()
-    if not period.held and not _fitting(prices, replace(over.call.terms, input_bound=0), over.left):
-        warnings.note_refusal(period)
+    if not over.period.held and not _fitting(prices, replace(over.call.terms, input_bound=0), over.left):
+        warnings.note_refusal(over.period)
+    return refusal(over, prices)
+
+
+def refusal(over: spend.OverBudget, prices: dict[str, dict] | None = None) -> dict:
+    """The figures alone, for somebody who has not sent anything yet."""
+    account, period = over.account, over.period
     return {
         "spent": period.spent,
         "held": period.held,
@@ -59,7 +102,7 @@ def refused(over: spend.OverBudget) -> dict:
         "period_words": f"this {account.period}",
         "source": account.source,
         "resets": budgets.day_words(account.end),
-        "fits": _fitting(prices, over.call.terms, over.left),
+        "fits": _fitting(_prices() if prices is None else prices, over.call.terms, over.left),
     }
 
 
@@ -86,7 +129,11 @@ def no_price(model: str) -> None:
     alarms.sound("no_price", "The model has no usable price, so nothing is sent to it. Add one.", subject=model)
 
 
-def _submitted(start: Callable[[], Turn], person: User, model: str, text: str) -> Turn:
+def _submitted(
+    start: Callable[[], Turn], person: User, model: str, text: str, then: Callable[[Turn], object] | None = None
+) -> Turn:
+    if not catalogue.is_offered(model):
+        raise NotOffered
     # Whoever has nothing left is told without waiting for the locks of all who have.
     shortest = Terms(input_bound=len(text) // spend.MOST_BYTES_PER_TOKEN)
     over = spend.foresee(spend.Call(person, UsageRecord.Purpose.REPLY, model, shortest, spend.LEAST_TOKENS))
@@ -97,6 +144,8 @@ def _submitted(start: Callable[[], Turn], person: User, model: str, text: str) -
             _fail(turn, "over_budget", detail)
         elif turn.is_new:
             _hold(turn)
+        if turn.is_new and then:
+            then(turn)
         if turn.state == Turn.State.QUEUED:
             # The row is committed or it is not; the bell is rung after that and can fail without harm.
             transaction.on_commit(lambda: doorbell.ring(turn.id), robust=True)
@@ -105,8 +154,11 @@ def _submitted(start: Callable[[], Turn], person: User, model: str, text: str) -
 
 def _hold(turn: Turn) -> None:
     request = request_for(turn)
+    if request.excess:
+        return _fail(turn, "too_large", {})
     try:
-        spend.hold(call_of(turn, terms_of(request, turn), request.wanted_tokens))
+        # The worker has what is in a PDF counted before it sends it, and holds more where that is needed.
+        spend.hold(call_of(turn, terms_of(request, turn, expected=True), request.wanted_tokens))
     except spend.Unpriceable:
         no_price(turn.model)
         _fail(turn, "no_price", {})

@@ -13,8 +13,8 @@ from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from chat import doorbell, spend, streams, unusual
-from chat.models import Turn, UsageRecord
+from chat import doorbell, next_messages, spend, streams, unusual
+from chat.models import Summary, Turn, UsageRecord
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,8 @@ class Sweeper:
         self._rung: dict = {}
 
     def sweep(self) -> None:
-        """End or requeue what has lost its worker, ring for what nobody has picked up, settle what is left open."""
+        """End or requeue what has lost its worker, ring for what nobody has picked up, settle what is left open, and
+        send what was to follow."""
         for turn in Turn.objects.filter(state=Turn.State.RUNNING, lease_until__lt=Now()):
             recover(turn)
         self._ring_again()
@@ -41,6 +42,9 @@ class Sweeper:
             log.warning("orphan_settled", record=str(record.id), purpose=record.purpose)
             settle_unseen(record)
             unusual.judge(record)
+        Summary.objects.give_up()
+        for conversation_id in next_messages.forgotten():
+            next_messages.go_on(conversation_id)
 
     def _ring_again(self) -> None:
         now, patience = time.monotonic(), settings.RING_AGAIN_SECONDS
@@ -84,7 +88,8 @@ def recover(turn: Turn) -> None:
         settle_unseen(record, row)
     for record in calls.filter(state=UsageRecord.State.HELD):
         spend.void(record)
-    row.reply.write([{"type": "text", "text": row.checkpoint_text}] if row.checkpoint_text else [])
+    kept = {"thinking": row.checkpoint_thinking, "text": row.checkpoint_text}
+    row.reply.write([{"type": kind, kind: words} for kind, words in kept.items() if words])
     row.reply.keep()
     stopped = row.stop_requested
     Turn.objects.filter(id=row.id).update(

@@ -4,7 +4,7 @@ from celery import shared_task
 from celery.signals import worker_ready
 from django.db import connection
 
-from chat import model_check, reconciliation, rendering, turns
+from chat import files, model_check, reconciliation, rendering, summaries, turns
 from chat.desks import at_a_desk
 from chat.engine import engine
 from chat.keeper import keeper
@@ -20,6 +20,15 @@ def run_turn(turn_id: str) -> None:
 
 
 @shared_task
+def write_summary(summary_id: str) -> None:
+    try:
+        with at_a_desk():
+            summaries.write(summary_id)
+    finally:
+        connection.close()
+
+
+@shared_task
 def check_models() -> None:
     try:
         model_check.check()
@@ -31,6 +40,14 @@ def check_models() -> None:
 def reconcile_yesterday() -> None:
     try:
         reconciliation.reconcile_yesterday()
+    finally:
+        connection.close()
+
+
+@shared_task
+def purge_files() -> None:
+    try:
+        files.purge()
     finally:
         connection.close()
 

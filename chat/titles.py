@@ -4,11 +4,11 @@ import structlog
 from django.db import IntegrityError, connection
 
 from chat import calls, spend, submission
+from chat.citations import text_of
 from chat.claude import ClaudeError, terms_of, title_request
 from chat.engine import engine
 from chat.models import Conversation, UsageRecord
 from chat.models.conversation import first_words
-from chat.models.message import text_of
 from chat.text import cleaned
 
 log = structlog.get_logger(__name__)

@@ -16,14 +16,28 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from chat import calls, failpoints, pricing, spend, streams, submission, titles, warnings
-from chat.claude import ClaudeError, Request, request_for, terms_of
+from chat import (
+    calls,
+    catalogue,
+    failpoints,
+    next_messages,
+    pricing,
+    spend,
+    streams,
+    submission,
+    summaries,
+    titles,
+    warnings,
+)
+from chat.citations import text_of
+from chat.claude import ClaudeError, Request, terms_of
+from chat.claude.enclosures import with_files
 from chat.desks import away
 from chat.endings import TRIES, trying_again
 from chat.engine import Run, engine
 from chat.keeper import keeper
 from chat.models import Conversation, Turn, UsageRecord
-from chat.models.message import text_of
+from chat.pricing import Terms
 
 log = structlog.get_logger(__name__)
 
@@ -75,14 +89,15 @@ def _to_its_end(turn: Turn, run: Run) -> str:
 
 def _carry(turn: Turn, run: Run) -> str:
     """Send the request, and again where nothing can have been billed or Claude only paused. Returns the last state."""
-    request = request_for(turn)
-    held = _held_for(turn, request)
+    request = with_files(summaries.made_to_fit(turn, run))
+    terms = _terms(turn, request)
+    held = _held_for(turn, terms)
     tries, pauses = 1, 0
     while True:
         if run.stopping.is_set():
             return _finish(turn, run, *_ended_by_us(run), record=held)
         try:
-            record = _send(held, turn) if held else _admit(turn, request)
+            record = _send(held, turn) if held else _admit(turn, request, terms)
             held = None
         except spend.OverBudget as over:
             return _finish_without_money(turn, run, over)
@@ -110,14 +125,29 @@ def _carry(turn: Turn, run: Run) -> str:
             _persist(partial(calls.settle, record, answer, None))
             calls.note(record)
             request = request.continued_after(answer.blocks)
+            terms = _terms(turn, request)
             continue
         return _finish(turn, run, Turn.State.DONE, record=record)
 
 
-def _held_for(turn: Turn, request: Request) -> UsageRecord | None:
-    """What was held when the question was asked, unless the conversation's instructions have grown since."""
+def _terms(turn: Turn, request: Request) -> Terms:
+    """As what the request may be billed. Where our bound is the whole window, as with a PDF, Claude counts first."""
+    terms = terms_of(request, turn)
+    if terms.input_bound < catalogue.find(request.model).context:
+        return terms
+    connection.close()
+    counted = calls.counted(request)
+    return terms if counted is None else terms_of(request, turn, counted=counted)
+
+
+def _held_for(turn: Turn, terms: Terms) -> UsageRecord | None:
+    """What was held when the question was asked; unless that is not enough, since the conversation's instructions or
+    Claude's count are more than was expected, or has made the answer shorter than it has to be."""
     held = UsageRecord.objects.filter(turn=turn, state=UsageRecord.State.HELD).first()
-    if held and pricing.worst_case(held.price_numbers, terms_of(request, turn), held.max_tokens) > held.held:
+    if held is None:
+        return None
+    too_little = pricing.worst_case(held.price_numbers, terms, held.max_tokens) > held.held
+    if too_little or (held.fitted and terms.input_bound < held.input_bound):
         spend.void(held)
         return None
     return held
@@ -129,9 +159,8 @@ def _send(held: UsageRecord, turn: Turn) -> UsageRecord:
     return held
 
 
-def _admit(turn: Turn, request: Request) -> UsageRecord:
+def _admit(turn: Turn, request: Request, terms: Terms) -> UsageRecord:
     """Hold money for one call. Where our own bound does not fit, Claude is asked how many tokens it really is."""
-    terms = terms_of(request, turn)
     try:
         return spend.admit(submission.call_of(turn, terms, request.wanted_tokens))
     except spend.OverBudget as over:
@@ -201,6 +230,7 @@ def _finish(
             state=state,
             error=error,
             detail=detail or {},
+            thinking_ms=run.thinking_ms,
             stop_reason=(answer.stop_reason or "") if answer and record and not failure else "",
             finished_at=Now(),
             lease_until=None,
@@ -229,8 +259,9 @@ def _finish(
         Conversation.objects.filter(id=turn.conversation_id).update(updated_at=timezone.now())
         if record and record.sent_at:
             calls.note(record, failure)
-        # Before the readers hear of the end, so that what they get then has the warning.
+        # Before the readers hear of the end, so that what they get then has the warning, and what follows by itself.
         warnings.note_crossings(f"user:{turn.user_id}")
+        next_messages.go_on(turn.conversation_id)
     finally:
         streams.end(turn.id, turn.attempt)
     return state

@@ -7,19 +7,27 @@ about half the CPU. What is long-lived (server-sent events) never comes this way
 
 import asyncio
 import contextvars
+import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import cast
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.contrib.auth import get_user
+from django.contrib.sessions.backends.db import SessionStore
 from django.core import signals
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
-from django.db import close_old_connections
-from django.http import HttpResponse
+from django.db import Error, close_old_connections
+from django.http import HttpRequest, HttpResponse, parse_cookie
 from django.urls import set_script_prefix
 from django.utils.csp import build_policy
+
+# Where the composer sends a message, with its files where there is no JavaScript, and where files go up alone.
+_WITH_FILES = re.compile(
+    r"/attachments/|/conversations/(?:[0-9a-f-]{36}/(?:messages|draft)/)?|/turns/[0-9a-f-]{36}/stop/"
+)
 
 
 class Handler(ASGIHandler):
@@ -32,12 +40,13 @@ class Handler(ASGIHandler):
         self._handshakes = ThreadPoolExecutor(2, thread_name_prefix="handshake")
 
     async def handle(self, scope, receive, send) -> None:
-        limited = _Limited(receive)
+        most = await self._most(scope)
+        limited = _Limited(receive, most)
         try:
             body = await self.read_body(limited)
         except RequestAborted:
             if limited.exceeded:
-                await self.send_response(self._too_large(scope), send)
+                await self.send_response(self._too_large(scope, most), send)
             return
         with closing(body):
             set_script_prefix(get_script_prefix(scope))
@@ -52,6 +61,17 @@ class Handler(ASGIHandler):
             await self.send_response(response, send)
             if response.streaming:
                 await sync_to_async(response.close, thread_sensitive=False)()
+
+    async def _most(self, scope) -> int:
+        """How many bytes a request may have: more where files may come with it, from somebody who is signed in."""
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"")
+        is_small = not declared.isdigit() or int(declared) <= settings.LARGEST_REQUEST
+        if is_small or not _may_bring_files(scope):
+            return settings.LARGEST_REQUEST
+        loop = asyncio.get_running_loop()
+        known = await loop.run_in_executor(self._readers, _is_signed_in, headers.get(b"cookie", b"").decode("latin-1"))
+        return settings.LARGEST_UPLOAD if known else settings.LARGEST_REQUEST
 
     def _threads_for(self, request) -> ThreadPoolExecutor:
         if request.path.endswith("/stream/"):
@@ -69,24 +89,49 @@ class Handler(ASGIHandler):
         return response
 
     @staticmethod
-    def _too_large(scope) -> HttpResponse:
-        from chat.views.errors import too_large
+    def _too_large(scope, most: int) -> HttpResponse:
+        from chat.views import errors
 
-        response = too_large(htmx=(b"hx-request", b"true") in scope["headers"])
+        headers = dict(scope["headers"])
+        brings_files = _may_bring_files(scope) and b"multipart/" in headers.get(b"content-type", b"")
+        if brings_files and most > settings.LARGEST_REQUEST:
+            words = f"These files are too large together: {most // 1_000_000} MB is the most. Attach fewer at a time."
+        elif brings_files and b"content-length" in headers:
+            words = "You are signed out, and so much is not taken then. Sign in in a new tab, then send."
+        else:
+            words = errors.TOO_LARGE
+        htmx = headers.get(b"hx-request") == b"true"
+        response = errors.unread(words, 413, htmx=htmx, path=scope["path"])
         response.headers["Content-Security-Policy"] = build_policy(settings.SECURE_CSP)
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
 
+def _may_bring_files(scope) -> bool:
+    return scope["method"] == "POST" and _WITH_FILES.fullmatch(scope["path"]) is not None
+
+
+def _is_signed_in(cookies: str) -> bool:
+    """Before a large body is read: nobody else may fill our disk. While the database is away, the view says so."""
+    request = HttpRequest()
+    try:
+        request.session = SessionStore(parse_cookie(cookies).get(settings.SESSION_COOKIE_NAME))
+        return get_user(request).is_authenticated
+    except Error:
+        return True
+    finally:
+        close_old_connections()
+
+
 class _Limited:
     """Stop reading where Django would first spool everything and then complain."""
 
-    def __init__(self, receive):
-        self._receive, self._total = receive, 0
+    def __init__(self, receive, most: int):
+        self._receive, self._most, self._total = receive, most, 0
 
     @property
     def exceeded(self) -> bool:
-        return self._total > settings.LARGEST_REQUEST
+        return self._total > self._most
 
     async def __call__(self) -> dict:
         message = await self._receive()

@@ -1,9 +1,21 @@
 """Logs: one JSON line per event on standard error, so that no text of a user can forge a line of its own."""
 
+import logging
 import logging.config
 from typing import Any
 
 import structlog
+
+# What people send by accident, by the name of Django's exception: their page says what to do, and nobody else has to.
+UNREAD = ("RequestDataTooBig", "TooManyFieldsSent", "TooManyFilesSent")
+
+
+class OnlyAWarning(logging.Filter):
+    """Django calls it an error, with a traceback that leads through its own code."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
+        return True
 
 
 def logging_config(*, debug: bool) -> None:
@@ -28,6 +40,7 @@ def logging_config(*, debug: bool) -> None:
                     "foreign_pre_chain": stamps,
                 },
             },
+            "filters": {"only_a_warning": {"()": OnlyAWarning}},
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
             "root": {"handlers": ["stderr"], "level": "INFO"},
             "loggers": {
@@ -38,6 +51,7 @@ def logging_config(*, debug: bool) -> None:
                 # One line per task and per request would drown the line per provider call.
                 "celery.app.trace": {"level": "WARNING"},
                 "celery.worker.strategy": {"level": "WARNING"},
+                **{f"django.security.{name}": {"filters": ["only_a_warning"]} for name in UNREAD},
                 "django.db.backends": {"level": "INFO" if debug else "WARNING"},
             },
         }

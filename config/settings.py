@@ -67,10 +67,21 @@ try:
     MODELS: list[str] = env.list("MODELS", [])
     DEFAULT_MODEL = env.str("DEFAULT_MODEL", "claude-sonnet-5-5")
     TITLE_MODEL = env.str("TITLE_MODEL", "claude-haiku-5-5")
+    SUMMARY_MODEL = env.str("SUMMARY_MODEL", "claude-haiku-5-5")
+    SUMMARISE_AT_PERCENT = env.int("SUMMARISE_AT_PERCENT", 75)
     INFERENCE_GEO = env.str("INFERENCE_GEO", "")
+    SEARCHES_PER_ANSWER = env.int("SEARCHES_PER_ANSWER", 3)
     DEFAULT_LIMIT = env.decimal("DEFAULT_LIMIT", Decimal(20))
     CALL_CEILING_DOLLARS = env.decimal("CALL_CEILING_DOLLARS", Decimal(5))
     CALL_CEILING_TOKENS = env.int("CALL_CEILING_TOKENS", 500000)
+
+    # Files that people attach ----------------------------------------------------------------
+    MEDIA_ROOT = Path(env.str("MEDIA_ROOT", str(VAR / "media")))
+    LARGEST_FILE_MB = env.int("LARGEST_FILE_MB", 20)
+    FILES_PER_MESSAGE = env.int("FILES_PER_MESSAGE", 20)
+    UNSENT_FILES = env.int("UNSENT_FILES", 100)
+    UNSENT_FILES_MB = env.int("UNSENT_FILES_MB", 100)
+    UNSENT_FILE_DAYS = positive("UNSENT_FILE_DAYS", 7)
 except EnvError as error:
     raise ImproperlyConfigured(f"A setting in the environment is wrong: {error}") from error
 
@@ -93,12 +104,22 @@ if WEB_THREADS < 1:
     raise ImproperlyConfigured(f"WEB_THREADS must be one or more, not {WEB_THREADS}.")
 if INFERENCE_GEO not in {"", "global", "us"}:
     raise ImproperlyConfigured(f"INFERENCE_GEO must be global, us or empty, not {INFERENCE_GEO!r}.")
+# Five is as far as the worst case of a call goes: chat/pricing.py.
+if not 0 <= SEARCHES_PER_ANSWER <= 5:
+    raise ImproperlyConfigured(f"SEARCHES_PER_ANSWER must be from 0 (nobody searches) to 5, not {SEARCHES_PER_ANSWER}.")
 if DEFAULT_LIMIT <= 0:
     raise ImproperlyConfigured(f"DEFAULT_LIMIT must be above zero dollars a month, not {DEFAULT_LIMIT}.")
 if CALL_CEILING_DOLLARS <= 0:
     raise ImproperlyConfigured(f"CALL_CEILING_DOLLARS must be above zero, not {CALL_CEILING_DOLLARS}.")
+if not 0 <= SUMMARISE_AT_PERCENT <= 95:
+    raise ImproperlyConfigured(f"SUMMARISE_AT_PERCENT must be from 0 (never) to 95, not {SUMMARISE_AT_PERCENT}.")
 if CALL_CEILING_TOKENS < 1:
     raise ImproperlyConfigured(f"CALL_CEILING_TOKENS must be one or more, not {CALL_CEILING_TOKENS}.")
+for name in ("LARGEST_FILE_MB", "FILES_PER_MESSAGE", "UNSENT_FILES", "UNSENT_FILES_MB"):
+    if globals()[name] < 1:
+        raise ImproperlyConfigured(f"{name} must be one or more, not {globals()[name]}.")
+if LARGEST_FILE_MB > 20:
+    raise ImproperlyConfigured(f"LARGEST_FILE_MB must be 20 or less, as Claude takes no more, not {LARGEST_FILE_MB}.")
 
 INSTALLED_APPS = [
     "chat",
@@ -124,6 +145,7 @@ MIDDLEWARE = [
     "django_htmx.middleware.HtmxMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "chat.middleware.PrivatePages",
+    "chat.middleware.OldPages",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -285,15 +307,19 @@ SESSION_COOKIE_AGE = 7 * 24 * 3600
 CSRF_FAILURE_VIEW = "chat.views.errors.csrf_failure"
 # Bytes. The longest message is 400,000 characters, and a form writes some of them in twelve bytes each.
 LARGEST_REQUEST = DATA_UPLOAD_MAX_MEMORY_SIZE = 5_500_000
+# With files, from somebody who is signed in: as much as they may have waiting, and a long message.
+LARGEST_UPLOAD = UNSENT_FILES_MB * 1_000_000 + LARGEST_REQUEST
 
 # Files --------------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
 STATIC_ROOT = Path(env.str("STATIC_ROOT", str(VAR / "static")))
 STATICFILES_DIRS = [BASE_DIR / "static"]
-MEDIA_ROOT = VAR / "media"
+# Straight onto the disk, for its owner alone; nobody is served from there but by our views.
+FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
+FILE_UPLOAD_PERMISSIONS, FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o600, 0o700
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "servestatic.storage.CompressedManifestStaticFilesStorage"},
+    "staticfiles": {"BACKEND": "config.bundles.BundlingStorage"},
 }
 
 LANGUAGE_CODE = "en"

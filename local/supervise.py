@@ -19,7 +19,7 @@ from local import KEYS
 from local.ports import LOOPBACK
 from local.processes import LOGS
 
-READY_WITHIN_SECONDS = 60
+READY_WITHIN_SECONDS = 180  # the first start of a clone compiles everything, perhaps on a small machine
 # How long a signal or a death may go unnoticed. Supervisor's own second adds up to five when stopping.
 LOOK_EVERY_SECONDS = 0.2
 LAST_LINES = 15

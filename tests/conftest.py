@@ -19,6 +19,7 @@ from chat.models import Budget, BudgetPeriod, Turn, UsageRecord, User
 from chat.money import nano
 from chat.pricing import Usage
 from chat.relay import Relay
+from chat.spend import admission
 from local import browser as local_browser
 from tests import environment
 from tests.books import admit, row, spent_call
@@ -72,6 +73,7 @@ def _the_books_agree(request):
         if threaded:
             wait_until(lambda: not Turn.objects.live().exists(), "a turn is still live")
             wait_until(lambda: not UsageRecord.objects.filter(state="sent").exists(), "a call is still open")
+            wait_until(lambda: audit.problems() == [], "the books do not agree")  # a title may be written meanwhile
         assert audit.problems() == []
     finally:
         if threaded:
@@ -216,7 +218,7 @@ def clock(monkeypatch):
     found = spend.current_price
 
     def clock(moment) -> None:
-        monkeypatch.setattr(spend, "current_price", lambda model: (found(model)[0], moment))
+        monkeypatch.setattr(admission, "current_price", lambda model: (found(model)[0], moment))
 
     return clock
 

@@ -46,6 +46,7 @@ os.environ.update(
     ANTHROPIC_API_KEY="key-of-the-tests",
     ANTHROPIC_ADMIN_KEY="sandbox-admin-key",
     STATIC_ROOT=str(directory / "static"),
+    MEDIA_ROOT=str(directory / "media"),
     METRICS_TOKEN="metrics-of-the-tests",
     EMAIL_URL="console://",
     LEASE_SECONDS="3",
@@ -53,5 +54,5 @@ os.environ.update(
     RING_AGAIN_SECONDS="1",
     CHECKPOINT_SECONDS="0.2",
 )
-for name in ("MODELS", "DEFAULT_MODEL", "TITLE_MODEL", "DEFAULT_LIMIT"):
+for name in ("MODELS", "DEFAULT_MODEL", "TITLE_MODEL", "SUMMARY_MODEL", "SUMMARISE_AT_PERCENT", "DEFAULT_LIMIT"):
     os.environ.pop(name, None)

@@ -82,7 +82,7 @@ def source(kind: str, **fields) -> dict:
 @st.composite
 def any_block(draw) -> dict:
     words, title = draw(TEXTS), draw(TEXTS) * 30
-    picture = image(draw(st.integers(1, 9_000)), draw(st.integers(1, 9_000)))
+    picture = image(draw(st.integers(1, 8_000)), draw(st.integers(1, 8_000)))
     unreadable = encoded(draw(st.binary(min_size=1, max_size=300)))
     return draw(
         st.sampled_from(

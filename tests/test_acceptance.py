@@ -27,7 +27,7 @@ from django.test import Client
 from django.utils import timezone
 from playwright.sync_api import expect, sync_playwright
 
-from chat import catalogue, doorbell, rendering, submission, turns, warnings
+from chat import catalogue, doorbell, rendering, submission, summaries, warnings
 from chat.models import Alarm, Budget, BudgetPeriod, Conversation, LedgerEntry, Message, Price, Turn, UsageRecord, User
 from chat.money import dollars, nano
 from chat.sweeper import Sweeper
@@ -171,7 +171,7 @@ def test_case_05_a_worker_killed_in_mid_answer(doomed, send, alice, sandbox, mon
     turn = swept(turn)
 
     record, shown = turn.usage_records.get(), page(turn)
-    assert (shown.status, shown.buttons) == ("interrupted", ["Continue", "Retry"])
+    assert (shown.status, shown.buttons) == ("interrupted", ["Continue", "Try again"])
     assert shown.text
     assert turn.reply.text == turn.checkpoint_text
     assert (record.state, record.confidence) == ("settled", "estimated")
@@ -323,7 +323,7 @@ def test_case_09_a_model_without_a_price(ask, sandbox, page, settings, browse, a
 @pytest.mark.parametrize("ttl", ["5m", "1h"])
 def test_case_10_cache_writes_and_reads_are_priced_apart(ask, sandbox, monkeypatch, ttl):
     """Nothing in the product asks for an hour yet, so the request is made to."""
-    for module in (submission, turns):
+    for module in (submission, summaries):
         made = module.request_for
         monkeypatch.setattr(module, "request_for", lambda turn, made=made: replace(made(turn), ttl=ttl))
     long = "All work and no play makes Jack a dull boy. " * 400

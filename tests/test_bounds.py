@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from chat import catalogue
 from chat.claude import Request, bound_of, request_for, terms_of
-from chat.claude.request import PER_REQUEST, SYSTEM
+from chat.claude.bounds import PER_REQUEST
+from chat.claude.request import SYSTEM
 from chat.engine import engine
 from chat.models import Turn, UsageRecord
 from chat.pricing import SEARCH_TOKENS

@@ -10,6 +10,7 @@ from django.utils import timezone
 from chat import budgets, setup, spend
 from chat.models import Budget, BudgetPeriod, LedgerEntry
 from chat.money import nano
+from chat.spend import admission
 from tests.books import COST, HELD, admit, at_once, paris, row, spent_call
 
 pytestmark = pytest.mark.django_db
@@ -223,7 +224,7 @@ def test_a_new_pot_counts_what_a_member_of_two_teams_spent(budget, alice, team):
 
 def test_what_was_spent_before_the_period_is_not_in_it(budget, alice, monkeypatch):
     price, now = spend.current_price("claude-sonnet-5-5")
-    monkeypatch.setattr(spend, "current_price", lambda model: (price, now - timedelta(days=40)))
+    monkeypatch.setattr(admission, "current_price", lambda model: (price, now - timedelta(days=40)))
     spent_call(alice)
     monkeypatch.undo()
 
@@ -292,13 +293,22 @@ def test_the_tightest_limit_comes_first(budget, alice):
     budget("3", user=alice, set_by_self=True, period="week")
 
     assert [standing.limit for standing in budgets.standings(alice)] == [nano("0.5"), nano("3"), nano("20")]
-    assert budgets.personal_standing(alice).limit == nano("3")
+
+
+def test_the_chat_shows_the_limit_that_will_be_reached_first_also_if_it_is_a_pot(budget, alice, browse):
+    own = browse(alice).get("/conversations/").content.decode()
+    budget("0.5", kind="pot")
+    pot = browse(alice).get("/conversations/").content.decode()
+
+    assert "$20.00 left of $20.00 ·" in own
+    assert "$0.50 left of $0.50 in the pot of everyone ·" in pot
 
 
 def test_a_person_whose_limit_only_warns_has_no_limit_to_reach(budget, alice):
     budget("1", user=alice, mode="warn")
 
-    assert budgets.personal_standing(alice) is None
+    assert [standing.limit for standing in budgets.standings(alice)] == [None]
+    assert budgets.personal_standings([alice], timezone.now()) == {}
 
 
 def test_the_standings_of_many_are_those_of_each(budget, alice, bob, ada, team):
@@ -310,7 +320,11 @@ def test_the_standings_of_many_are_those_of_each(budget, alice, bob, ada, team):
 
     found = budgets.personal_standings([alice, bob, ada], now)
 
-    assert found == {person.pk: budgets.personal_standing(person, now) for person in (alice, bob, ada)}
+    assert found == {person.pk: tightest(person, now) for person in (alice, bob, ada)}
+
+
+def tightest(person, now):
+    return next(standing for standing in budgets.standings(person, now) if standing.account.is_personal)
 
 
 @pytest.mark.parametrize(

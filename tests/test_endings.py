@@ -54,9 +54,9 @@ def lines_for(sandbox, turn) -> list:
         ({"thinking": 8_100, "rate": 100_000}, "still thinking when it reached its length limit", []),
         ({"stop": "refusal"}, "Claude declined to answer", []),
         ({"tokens": 40, "stop": "refusal_mid"}, "Claude declined to answer", []),
-        ({"stop": "model_context_window_exceeded"}, "filled the model's memory", []),
+        ({"stop": "model_context_window_exceeded"}, "filled the model's memory", ["Summarise the older turns"]),
         ({"stop": "something_new"}, "a reason that Tally does not know yet", ["Continue"]),
-        ({"stop": "end_empty"}, "ended without a word", ["Retry"]),
+        ({"stop": "end_empty"}, "ended without a word", ["Try again"]),
     ],
     ids=lambda value: str(value.get("stop", "")) if isinstance(value, dict) else "",
 )
@@ -162,7 +162,7 @@ def test_a_fault_of_ours_is_said_and_what_was_sent_is_booked(ask, sandbox, worke
     turn = ask()
 
     shown, record = page(turn), turn.usage_records.get()
-    assert (shown.status, shown.buttons) == ("failed", ["Retry"])
+    assert (shown.status, shown.buttons) == ("failed", ["Try again"])
     assert shown.ending.startswith("Something went wrong on our side. What you wrote is kept.")
     assert (record.state, record.confidence) == ("settled", "estimated")
     sandbox.wait_until_idle()
@@ -231,7 +231,7 @@ def test_stop_after_the_end_changes_nothing(ask, sandbox, worker, stop, page):
 def test_retry_pressed_twice_is_one_turn_and_the_old_answer_stays(ask, sandbox, worker, browse, alice, page):
     sandbox.enqueue(status="401")
     failed = ask()
-    assert page(failed).buttons == ["Retry"]
+    assert page(failed).buttons == ["Try again"]
     sandbox.enqueue(say="Here it is.")
 
     for client in (browse(alice), browse(alice, **{"HX-Request": "true"})):

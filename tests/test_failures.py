@@ -24,6 +24,8 @@ from tests.servers import free_port
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("worker")]
 
+SHORTEN = ["Summarise the older turns", "Try again"]
+
 
 @pytest.fixture
 def rebuild(settings):
@@ -76,18 +78,23 @@ def billed(sandbox, turn) -> int:
 @pytest.mark.parametrize(
     ("scenario", "words", "buttons", "sent"),
     [
-        ({"status": "401"}, "Claude did not accept our key. The administrators have been told.", ["Retry"], 1),
-        ({"status": "402"}, "our account with Claude is out of money", ["Retry"], 1),
-        ({"status": "spend_limit"}, "our account with Claude is out of money", ["Retry"], 1),
-        ({"status": "org_limit"}, "our account with Claude is out of money", ["Retry"], 1),
-        ({"status": "workspace_limit"}, "our account with Claude is out of money", ["Retry"], 1),
-        ({"status": "400"}, "Claude could not read this request. Nothing was charged.", ["Retry"], 1),
-        ({"status": "413"}, "are too long for the model. Nothing was charged. Send a shorter message", [], 1),
-        ({"status": "too_long"}, "are too long for the model. Nothing was charged. Send a shorter", [], 1),
-        ({"status": "429", "retry_after": 3600}, "Too many questions at once for Claude. Nothing was", ["Retry"], 1),
-        ({"status": "529", "retry_after": 0, "times": 3}, "Claude is busy. Nothing was charged.", ["Retry"], 3),
-        ({"status": "500", "retry_after": 0, "times": 3}, "Claude had a fault. Nothing was charged.", ["Retry"], 3),
-        ({"status": "502html", "retry_after": 0, "times": 3}, "Claude had a fault. Nothing", ["Retry"], 3),
+        ({"status": "401"}, "Claude did not accept our key. The administrators have been told.", ["Try again"], 1),
+        ({"status": "402"}, "our account with Claude is out of money", ["Try again"], 1),
+        ({"status": "spend_limit"}, "our account with Claude is out of money", ["Try again"], 1),
+        ({"status": "org_limit"}, "our account with Claude is out of money", ["Try again"], 1),
+        ({"status": "workspace_limit"}, "our account with Claude is out of money", ["Try again"], 1),
+        ({"status": "400"}, "Claude could not read this request. Nothing was charged.", ["Try again"], 1),
+        ({"status": "413"}, "are too long for the model. Nothing was charged. Summarise", SHORTEN, 1),
+        ({"status": "too_long"}, "are too long for the model. Nothing was charged. Summarise", SHORTEN, 1),
+        (
+            {"status": "429", "retry_after": 3600},
+            "Too many questions at once for Claude. Nothing was",
+            ["Try again"],
+            1,
+        ),
+        ({"status": "529", "retry_after": 0, "times": 3}, "Claude is busy. Nothing was charged.", ["Try again"], 3),
+        ({"status": "500", "retry_after": 0, "times": 3}, "Claude had a fault. Nothing was charged.", ["Try again"], 3),
+        ({"status": "502html", "retry_after": 0, "times": 3}, "Claude had a fault. Nothing", ["Try again"], 3),
     ],
     ids=lambda value: value["status"] if isinstance(value, dict) else "",
 )
@@ -150,7 +157,7 @@ def test_without_a_key_nothing_is_sent_and_the_reader_is_told(ask, sandbox, page
 
     shown = page(turn)
     assert shown.ending.startswith("Tally has no key for Claude yet, so nothing was sent.")
-    assert shown.buttons == ["Retry"]
+    assert shown.buttons == ["Try again"]
     assert not sandbox.requests
     assert turn.usage_records.get().state == "void"
 
@@ -162,7 +169,7 @@ def test_where_nobody_listens_three_tries_are_made_and_nothing_is_charged(ask, p
 
     shown = page(turn)
     assert (shown.status, shown.ending) == ("failed", "Claude could not be reached. Nothing was charged.")
-    assert shown.buttons == ["Retry"]
+    assert shown.buttons == ["Try again"]
     assert [(r.state, r.cost) for r in turn.usage_records.all()] == [("void", 0)] * 3
 
 
@@ -185,18 +192,18 @@ def test_another_server_with_another_key_works_by_its_address_alone(ask, sandbox
 @pytest.mark.parametrize(
     ("scenario", "status", "words", "buttons"),
     [
-        ({"hang": 30}, "failed", "Claude did not answer in time.", ["Retry"]),
-        ({"rst_before_headers": True}, "interrupted", "the connection to Claude broke.", ["Retry"]),
-        ({"tokens": 50, "stall_at": 10}, "interrupted", "Claude stopped writing.", ["Continue", "Retry"]),
-        ({"tokens": 50, "ping_forever_at": 10}, "interrupted", "Claude stopped writing.", ["Continue", "Retry"]),
-        ({"thinking": 50, "tokens": 9, "stall_at": 5}, "interrupted", "Claude stopped writing.", ["Retry"]),
+        ({"hang": 30}, "failed", "Claude did not answer in time.", ["Try again"]),
+        ({"rst_before_headers": True}, "interrupted", "the connection to Claude broke.", ["Try again"]),
+        ({"tokens": 50, "stall_at": 10}, "interrupted", "Claude stopped writing.", ["Continue", "Try again"]),
+        ({"tokens": 50, "ping_forever_at": 10}, "interrupted", "Claude stopped writing.", ["Continue", "Try again"]),
+        ({"thinking": 50, "tokens": 9, "stall_at": 5}, "interrupted", "Claude stopped writing.", ["Try again"]),
         (
             {"tokens": 50, "rate": 50, "bad_utf8_at": 10},
             "interrupted",
             "the connection to Claude broke.",
-            ["Continue", "Retry"],
+            ["Continue", "Try again"],
         ),
-        ({"tokens": 50, "no_delta": True}, "interrupted", "the connection to Claude broke.", ["Continue", "Retry"]),
+        ({"tokens": 50, "no_delta": True}, "interrupted", "the connection to Claude broke.", ["Continue", "Try again"]),
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )
@@ -236,7 +243,7 @@ def test_an_answer_that_takes_too_long_is_ended_and_can_be_continued(ask, sandbo
     turn = ask()
 
     shown, record = page(turn), turn.usage_records.get()
-    assert (shown.status, shown.buttons) == ("interrupted", ["Continue", "Retry"])
+    assert (shown.status, shown.buttons) == ("interrupted", ["Continue", "Try again"])
     assert shown.ending == "Interrupted: the answer took too long. The text so far is kept."
     assert shown.text
     assert billed(sandbox, turn) <= record.cost <= record.held

@@ -13,6 +13,7 @@ from chat import audit, spend
 from chat.models import Budget, BudgetPeriod, UsageRecord
 from chat.money import nano
 from chat.pricing import Usage
+from chat.spend import admission
 from tests.books import (
     COST,
     HELD,
@@ -92,14 +93,14 @@ def test_each_ones_limit_and_the_pot_of_all_hold_at_the_same_time(alice, bob, li
 
 def test_money_that_went_away_after_the_look_at_a_budget_cannot_be_held(alice, limit_nano, monkeypatch):
     limit_nano(alice, HELD)
-    look = spend._periods
+    look = admission._periods
 
     def look_too_early(*args, **kwargs):
         periods = look(*args, **kwargs)
         BudgetPeriod.objects.update(spent=1)
         return periods
 
-    monkeypatch.setattr(spend, "_periods", look_too_early)
+    monkeypatch.setattr(admission, "_periods", look_too_early)
 
     with pytest.raises(AssertionError, match="changed under its lock"):
         admit(alice)

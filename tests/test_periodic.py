@@ -17,6 +17,7 @@ from tests.servers import free_port
 pytestmark = pytest.mark.django_db
 
 DAY = timedelta(days=1)
+EVERYTHING = ["check_models", "purge_files", "reconcile_yesterday"]
 
 
 @pytest.fixture(autouse=True)
@@ -111,24 +112,24 @@ def test_everything_is_begun_once_a_day(begun, hour):
         periodic.ring()
         later(timedelta(minutes=1))
 
-    assert begun == ["check_models", "reconcile_yesterday"]
+    assert begun == EVERYTHING
 
     later(periodic.ONCE_A_DAY)
     periodic.ring()
 
-    assert begun == ["check_models", "reconcile_yesterday"] * 2
+    assert begun == EVERYTHING * 2
 
 
 def test_yesterday_is_not_compared_before_six_oclock_utc(begun, hour):
     hour(5)
     periodic.ring()
-    assert begun == ["check_models"]
+    assert begun == ["check_models", "purge_files"]
 
     later(timedelta(minutes=1))
     hour(6)
     periodic.ring()
 
-    assert begun == ["check_models", "reconcile_yesterday"]
+    assert begun == ["check_models", "purge_files", "reconcile_yesterday"]
 
 
 def test_no_day_is_left_out_and_none_is_compared_twice():
@@ -159,7 +160,7 @@ def test_a_bell_that_was_not_heard_is_rung_again_a_minute_later(begun, hour):
     later(timedelta(minutes=1))
     periodic.ring()
 
-    assert begun == ["check_models", "reconcile_yesterday"] * 2
+    assert begun == EVERYTHING * 2
 
 
 def test_a_broker_that_is_away_neither_fails_nor_keeps_the_claim(hour, monkeypatch):
@@ -191,7 +192,7 @@ def test_two_sweepers_ring_once(begun, hour):
 
     at_once(4, look)
 
-    assert sorted(begun) == ["check_models", "reconcile_yesterday"]
+    assert sorted(begun) == EVERYTHING
 
 
 def test_every_bell_has_a_task():

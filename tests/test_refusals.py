@@ -235,7 +235,7 @@ def test_the_same_id_with_another_text_is_told_that_it_was_sent_before(send, con
 
     body = response.content.decode()
     assert response.status_code == 409
-    assert composer_error(body).startswith("This message was sent before, with another text.")
+    assert composer_error(body).startswith("What stood here before was sent already, and this is another text.")
     assert htmx or composer_text(body) == "Another text"
     assert written() == before
     submission.stop(Turn.objects.all())

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chat import rendering
-from chat.rendering import Live, blocks, quick, render, split
+from chat.rendering import Live, blocks, linked, quick, render, split
 from chat.rendering.live import LIMIT, LINES
 
 BENCH = "; ".join(f"{n}@123456789{n:03}" for n in range(80))
@@ -40,6 +40,8 @@ FRAGMENTS = [
     "- ", "* ", "+ ", "1. ", "2) ", "-", "# ", "#", "> ", "===", "---", "***", "[x] ", "- [ ] ",
     "```", "```py\n", "~~~", "\n```\n", "`", "``", "|", "a|b\n", "|-|-|", "\n|-|\n", "\0", "\ud800",
     "*", "**", "_", "~~", "\\", "&amp;", "&", "<b>", "<http://a.b>", "[", "]", "](http://a.b)", "![",
+    "$", "$$", "$$\n", "\n$$", "\\(", "\\)", "\\[", "\\]", "x^2", "\\frac12 ", "[^1]", "[^1]: ", "[^", "]:", "[1](http://a.b)",
+    "[^n]", "[^n]: ", "<br>", "<sub>", "</sub>", "<mark>", "</mark>", "> [!NOTE]", "[!tip]", "\u202e", "&#x202e;",
 ]  # fmt: skip
 markdown = st.lists(st.sampled_from(FRAGMENTS), max_size=25).map("".join)
 bounded = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
@@ -57,8 +59,14 @@ def stream(text, sizes=(1,)):
 
 
 def as_read(text):
-    """With one kind of line ending, and nothing that no database takes."""
-    return text.replace("\0", "").replace("\ud800", "\ufffd").replace("\r\n", "\n").replace("\r", "\n")
+    """With one kind of line ending, nothing that no database takes, and nothing that turns its direction."""
+    return (
+        text.replace("\0", "")
+        .replace("\ud800", "\ufffd")
+        .replace("\u202e", "")
+        .replace("\r\n", "\n")
+        .replace("\r", "\n")
+    )
 
 
 def by_parser_alone(text):
@@ -184,6 +192,13 @@ def test_a_flush_without_news_repeats_the_open_part():
         ("a  \nb\\\nc", "a<br>\nb<br>\nc"),
         ("R&D, a < b, caf\xa0é", "R&amp;D, a &lt; b, caf&nbsp;é"),
         ("$5 and $10, snake_case, 2 * 3 * 4", "$5 and $10, snake_case, 2 * 3 * 4"),
+        ("a note[^1] and [^a-z]", 'a note<sup class="note">1</sup> and [^a-z]'),
+        ("a<br>b<br/>c<BR />d", "a<br>\nb<br>\nc<br>\nd"),
+        ("H<sub>2</sub>O, m<sup>*2*</sup>", "H<sub>2</sub>O, m<sup><em>2</em></sup>"),
+        ("<kbd>Ctrl</kbd> is **<mark>new</mark>**", "<kbd>Ctrl</kbd> is <strong><mark>new</mark></strong>"),
+        ("<sub>open, *<sup>a*</sup>", "&lt;sub&gt;open, <em>&lt;sup&gt;a</em>&lt;/sup&gt;"),
+        ("`<br>` \\<br> <sub >a</sub>", "<code>&lt;br&gt;</code> &lt;br&gt; &lt;sub &gt;a&lt;/sub&gt;"),
+        ("\u202eabc\u202c &#x202e;\u2067x\u2069 `\u202e`", "abc x ``"),
     ],
 )
 def test_text_in_a_paragraph(text, html):
@@ -199,7 +214,10 @@ def test_headings_stand_below_those_of_the_page():
 def test_tasks_are_characters_not_form_controls():
     html = render("- [ ] open\n- [x] done\n- [y] neither")
 
-    assert html == '<ul dir="auto">\n<li>☐ open</li>\n<li>☑ done</li>\n<li>[y] neither</li>\n</ul>\n'
+    assert html == (
+        '<ul dir="auto">\n<li class="task"><span role="img" aria-label="To do">☐</span> open</li>\n'
+        '<li class="task"><span role="img" aria-label="Done">☑</span> done</li>\n<li>[y] neither</li>\n</ul>\n'
+    )
 
 
 def test_a_table_keeps_its_alignment_without_a_style_attribute():
@@ -217,6 +235,142 @@ def test_code_has_its_language_above_and_is_coloured_by_class():
         '<figure class="code" dir="ltr"><figcaption>python</figcaption><pre tabindex="0"><code><span class="k">def'
     )
     assert html.endswith("</code></pre></figure>\n")
+
+
+@pytest.mark.parametrize(("lines", "is_long"), [(30, False), (31, True)])
+def test_long_code_is_marked_once_it_is_complete(lines, is_long):
+    text = "```python\n" + "x = 1\n" * lines
+
+    assert 'class="code"' in render(text)
+    assert ('class="code long"' in render(text + "```")) == is_long
+
+
+def test_a_diagram_is_its_source_and_says_so():
+    assert "<figcaption>mermaid, the source of a diagram</figcaption>" in render("```mermaid\ngraph TD\n```")
+
+
+def test_a_note_is_a_paragraph_where_it_stands():
+    html = render("Said[^1] twice[^2].\n\n[^1]: By *one*.\n[^2]: By\nanother.\n\nThe end.")
+
+    assert html == (
+        '<p dir="auto">Said<sup class="note">1</sup> twice<sup class="note">2</sup>.</p>\n'
+        '<p class="footnote" dir="auto"><sup class="note">1</sup> By <em>one</em>.</p>\n'
+        '<p class="footnote" dir="auto"><sup class="note">2</sup> By\nanother.</p>\n'
+        '<p dir="auto">The end.</p>\n'
+    )
+
+
+def test_a_mark_leads_to_its_note_and_the_note_back_to_the_first_mark():
+    html = linked(render("One[^1], again[^1].\n\n[^1]: The note."), "message-7")
+
+    assert html == (
+        '<p dir="auto">One<sup><a id="message-7-mark-1" href="#message-7-note-1" role="doc-noteref" '
+        'aria-label="Note 1">1</a></sup>, again<sup><a href="#message-7-note-1" role="doc-noteref" '
+        'aria-label="Note 1">1</a></sup>.</p>\n'
+        '<p class="footnote" dir="auto" id="message-7-note-1"><sup><a href="#message-7-mark-1" role="doc-backlink" '
+        'aria-label="1: back to the text">1</a></sup> The note.</p>\n'
+    )
+
+
+@pytest.mark.parametrize("name", ["a", "note", "some-note", "note_2", "примечание"])
+def test_a_mark_may_have_a_name_if_a_note_of_that_name_begins_a_line(name):
+    html = linked(render(f"Said[^{name}].\n\n[^{name}]: The note."), "message-7")
+
+    assert html == (
+        f'<p dir="auto">Said<sup><a id="message-7-mark-{name}" href="#message-7-note-{name}" role="doc-noteref" '
+        f'aria-label="Note {name}">{name}</a></sup>.</p>\n'
+        f'<p class="footnote" dir="auto" id="message-7-note-{name}"><sup><a href="#message-7-mark-{name}" '
+        f'role="doc-backlink" aria-label="{name}: back to the text">{name}</a></sup> The note.</p>\n'
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Not a vowel: [^aeiou], or [^a-z], or [^a-zA-Z].",
+        "Not a vowel: `[^aeiou]`.\n\n[^aeiou]: is said of the others.",
+        "```\n[^abc]\n```\n\n[^abc]: neither.",
+        "[^a-z]: every other sign. [^a-z] once more.",
+        "[^abc]:x. And [^abc]",
+        "- [^abc]: in a list\n- [^abc]",
+        "Its note [^abc] follows in the line [^abc]: so.",
+        "[a link with [^ab] in it](https://example.com/)\n\n[^ab]: A note.",
+    ],
+)
+def test_a_piece_of_a_regular_expression_is_no_mark(text):
+    html = linked(render(text), "message-7")
+
+    assert html == render(text)
+    assert "<sup" not in html
+    assert "[^a" in html
+
+
+@pytest.mark.parametrize("kind", ["NOTE", "Tip", "important", "WARNING", "CAUTION"])
+@pytest.mark.parametrize("between", ["\n> ", " ", "\n"])
+def test_an_alert_says_in_words_what_it_is(kind, between):
+    html = render(f"> [!{kind}]{between}Mind the *gap*.")
+
+    assert html == (
+        '<blockquote dir="auto" class="alert">\n'
+        f'<p><strong dir="ltr">{kind.capitalize()}</strong><br>\nMind the <em>gap</em>.</p>\n</blockquote>\n'
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["[!NOTE] x", "> x [!NOTE]", "> [!NOPE] x", "> [!NOTE]x", "> \\[!NOTE] x", "> `[!NOTE]` x"]
+)
+def test_what_is_no_alert_is_shown_as_it_is(text):
+    assert "alert" not in render(text)
+    assert "<strong" not in render(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A mark without a note[^1].\n\n[^2]: A note without a mark.",
+        "No mark.\n\n[^1]: A note.",
+        "A mark[^1] and no note.",
+    ],
+)
+def test_what_has_no_partner_stays_a_number(text):
+    assert linked(render(text), "message-7") == render(text)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        '<sup id="composer">1</sup>[^1]',
+        '<p class="footnote" dir="auto"><sup>1</sup>',
+        "[A mark in a link[^1]](https://example.com/)",
+        "![a picture[^1]](https://example.com/)",
+        "[x](#message-7-note-1)[^1]",
+        '[^1" onclick=alert(1)]',
+        '[^a1"><b id=x>]',
+        "$<sup>1</sup>$[^1]",
+        "`<sup>1</sup>`[^1]",
+        "```\n<sup>1</sup>\n```\n[^1]",
+        "[^1]: <a id=title>[^1]",
+        "[<sup>1</sup>](https://example.com/)",
+        '<sup class="note">1</sup><span class="note">[^1]</span>',
+        "[see [^1x] and <sup>1</sup>](https://example.com/)",
+        "`[^name]` and\n\n    [^name]: x",
+        '[^na"me] [^na<b>me] [^na\'me]\n\n[^na"me]: x',
+    ],
+)
+def test_no_text_makes_an_id_or_a_link_within_the_page_but_those_of_notes(attack):
+    """S6: two of each, ours and no other."""
+    html = linked(render(f"{attack}\n\nA mark[^1].\n\n[^1]: A note.\n\n{attack}"), "message-7")
+
+    tags = re.findall(r"<[^>]+>", html)
+    own = [re.search(r' id="([^"]*)"', tag)[1] for tag in tags if " id=" in tag]
+    inner = {re.search(r'href="(#[^"]*)"', tag)[1] for tag in tags if 'href="#' in tag}
+    assert sorted(own) == ["message-7-mark-1", "message-7-note-1"]
+    assert inner <= {"#message-7-mark-1", "#message-7-note-1"}
+    assert not re.search("<a[^>]*>(?:(?!</a>).)*<a", html, re.DOTALL)
+
+
+def test_a_link_whose_text_is_a_number_looks_like_the_mark_of_a_source():
+    assert '<a href="https://example.com/a" class="cite"' in render("It rains. [12](<https://example.com/a>)")
 
 
 def test_code_that_is_still_written_is_not_coloured_yet():
@@ -280,6 +434,11 @@ def test_references_are_plain_text_because_their_meaning_may_come_later():
 
     assert "<a" not in html
     assert "[1]: https://example.com/" in html
+
+
+def test_an_alert_in_a_right_to_left_script_keeps_its_direction():
+    """The first letter with a direction decides, and our word has one of its own."""
+    assert render("> [!NOTE]\n> שלום").startswith('<blockquote dir="auto" class="alert">\n<p><strong dir="ltr">')
 
 
 def test_right_to_left_text_finds_its_direction_and_code_keeps_its_own():

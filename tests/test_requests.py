@@ -9,7 +9,6 @@ from chat import catalogue
 from chat.claude import bound_of, request_for, title_request
 from chat.claude.request import SYSTEM
 from chat.models import Turn
-from chat.pricing import MOST_SEARCHES
 from tests.books import HAIKU, OPUS, SONNET
 from tests.talk import API, OLD, counted, say, text
 
@@ -208,15 +207,18 @@ def test_a_title_without_thinking_is_forty_tokens_at_most(conversation, settings
 # --- What may cost more
 
 
-@pytest.mark.parametrize("allowed", [0, 1, 3, 99])
-def test_an_answer_may_search_the_web_as_often_as_its_conversation_allows(conversation, allowed):
+@pytest.mark.parametrize(("setting", "allowed", "most"), [(5, 0, 0), (5, 1, 1), (3, 99, 3), (2, 3, 2), (0, 3, 0)])
+def test_an_answer_may_search_the_web_as_often_as_its_conversation_and_the_setting_allow(
+    conversation, settings, setting, allowed, most
+):
+    settings.SEARCHES_PER_ANSWER = setting
     conversation.max_searches = allowed
 
     request = request_for(say(conversation, "What is new?"))
 
     assert counted(request) > 0
-    [most] = [tool["max_uses"] for tool in request.parameters().get("tools", [])] or [0]
-    assert most == request.searches == min(allowed, MOST_SEARCHES)
+    [sent] = [tool["max_uses"] for tool in request.parameters().get("tools", [])] or [0]
+    assert sent == request.searches == most
     assert request.countable().get("tools") == request.parameters().get("tools")
 
 

@@ -265,6 +265,9 @@ def test_a_forced_tool_is_called(client):
         ("How does the limit work?", "hel"),
         ("Write a Python function", "```python"),
         ("Compare the models", "| Claude Haiku 5.5 | $0.10 | $0.50 |"),
+        ("Show me everything", "[^1]: "),
+        ("Solve a quadratic equation", "\n$$x_{1,2} = "),
+        ("What does an error look like?", "`[[sandbox status=529]]`"),
         ("Explain the theory of colours", "stand-in"),
     ],
 )
@@ -274,6 +277,20 @@ def test_an_unscripted_answer_takes_up_the_question(client, question, expected):
     assert question[:15] in text_of(events)
     assert expected in text_of(events)
     assert "stand-in" in text_of(events)
+
+
+def test_three_plain_questions_are_not_answered_alike(client):
+    asked = ["Why is the sky blue?", "Who painted the night watch?", "Do whales sleep?"]
+    messages, bodies = [], []
+
+    for question in asked:
+        messages.append({"role": "user", "content": question})
+        events, _ = stream(client, "", messages=messages, max_tokens=4000)
+        said = text_of(events)
+        messages.append({"role": "assistant", "content": said})
+        bodies.append(said.split("\n\n")[1])
+
+    assert len(set(bodies)) == 3
 
 
 def test_asking_again_gives_another_text(client, sandbox):

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from chat import doorbell, pricing, spend, warnings
-from chat.claude.request import request_for, terms_of
+from chat.claude import request_for, terms_of
 from chat.endings import over_budget_words
 from chat.models import BudgetPeriod, BudgetWarning, Price, Turn, UsageRecord
 from chat.sweeper import Sweeper

@@ -4,17 +4,20 @@ import json
 import time
 from collections.abc import Callable
 
+from chat.citations import Sources
 from chat.text import clean, cleaned
 
 
 class Answer:
     """Feed it every event of one stream; ask it at any moment.
 
-    `clock` gives seconds, monotonic. A stream that ends is not a stream that finished: see `finished`.
+    `clock` gives seconds, monotonic. `sources` numbers what is cited, over all answers of a turn. A stream that ends is
+    not a stream that finished: see `finished`.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, clock: Callable[[], float] = time.monotonic, sources: Sources | None = None):
         self._clock = clock
+        self._sources = sources or Sources()
         self.sent_at = self.last_event_at = self.last_progress_at = clock()
         self.started_at: float | None = None
         self.first_token_at: float | None = None
@@ -30,6 +33,10 @@ class Answer:
         self._parts: dict[int, list[str]] = {}
         self._hidden = 0.0
         self._hidden_since: float | None = None
+        self._thought = 0.0
+        self._thinking_since: float | None = None
+        self._space = ""
+        self.query: str | None = None  # of the web search under way; "" when its results are there
         self.new_text: list[str] = []
         self.new_thinking: list[str] = []
 
@@ -72,6 +79,12 @@ class Answer:
             return now - self.sent_at
         return self._hidden + now - self.last_progress_at
 
+    def thinking_ms(self) -> int:
+        """How long it has been in blocks of thinking, shown or not."""
+        now = self._clock() if self.ended_at is None else self.ended_at
+        since = now if self._thinking_since is None else self._thinking_since
+        return round(1000 * (self._thought + now - since))
+
     def first_token_ms(self) -> int | None:
         return None if self.first_token_at is None else round(1000 * (self.first_token_at - self.sent_at))
 
@@ -87,8 +100,14 @@ class Answer:
 
     def _block_start(self, event: dict) -> None:
         index, block = event["index"], dict(event.get("content_block") or {})
+        if block.get("citations") is None:
+            block.pop("citations", None)
         self._parts[index], self._json[index] = [], []
         self._blocks[index] = block
+        if block.get("type") in ("thinking", "redacted_thinking"):
+            self._thinking_since = self.last_event_at
+        elif block.get("type") == "web_search_tool_result":
+            self.query = ""
         if block.get("type") == "text" and block.get("text"):
             self._see(index, block.pop("text"))
         elif block.get("type") == "thinking" and block.get("thinking"):
@@ -110,6 +129,17 @@ class Answer:
 
     def _block_stop(self, event: dict) -> None:
         self._hide()
+        if self._thinking_since is not None:
+            self._thought += self.last_event_at - self._thinking_since
+            self._thinking_since = None
+        index = event.get("index", -1)
+        block = self._blocks.get(index, {})
+        if block.get("type") == "server_tool_use" and block.get("name") == "web_search":
+            self.query = _query("".join(self._json[index]))
+        elif block.get("type") == "text" and self._cites(index):
+            # As in chat.citations.text_of: a mark stands directly behind the words, before the end of a paragraph.
+            self.new_text.append(self._sources.marks(block["citations"] or []) + self._space)
+            self._space = ""
 
     def _message_delta(self, event: dict) -> None:
         delta = event.get("delta") or {}
@@ -139,7 +169,12 @@ class Answer:
         if self._hidden_since is not None:
             self._hidden += self.last_event_at - self._hidden_since
             self._hidden_since = None
+        self.query = None
         self._parts[index].append(text)
+        if self._cites(index):
+            text = self._space + text
+            words = text.rstrip()
+            text, self._space = words, text[len(words) :]
         self.new_text.append(text)
 
     def _think(self, index: int, text: str) -> None:
@@ -147,6 +182,9 @@ class Answer:
         text = clean(text)
         self._parts[index].append(text)
         self.new_thinking.append(text)
+
+    def _cites(self, index: int) -> bool:
+        return "citations" in self._blocks[index]
 
     def _hide(self) -> None:
         if self._hidden_since is None:
@@ -166,6 +204,13 @@ class Answer:
         elif self._json[index]:
             block["input"] = _parsed("".join(self._json[index]))
         return cleaned(block)
+
+
+def _query(text: str) -> str:
+    """What is searched for, on one line."""
+    asked = cleaned(_parsed(text))
+    words = asked.get("query") if isinstance(asked, dict) else None
+    return " ".join(words.split()) if isinstance(words, str) else ""
 
 
 def _parsed(text: str) -> object:

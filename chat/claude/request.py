@@ -1,20 +1,18 @@
-"""A conversation as the parameters of a request, and the bound of what it can cost."""
+"""A conversation as the parameters of a request."""
 
 import hashlib
 import hmac
-import math
 import uuid
-from dataclasses import dataclass, replace
-from itertools import takewhile
+from dataclasses import dataclass, field, replace
 
 from django.conf import settings
-from django.db.models import F, Q
+from django.db.models import Q
 
 from chat import catalogue
 from chat.catalogue import ClaudeModel
-from chat.claude.sizes import in_json, size
-from chat.models import Message, Turn, UsageRecord
-from chat.pricing import MOST_SEARCHES, SEARCH_TOKENS, Terms
+from chat.claude.enclosures import is_outline, outline, outlines
+from chat.claude.sizes import excess
+from chat.models import Conversation, Message, Summary, Turn
 
 # Short, because it is paid for at every turn; and without a clock, which would spoil the cache.
 SYSTEM = "You are Claude in Tally, a team's chat. It shows Markdown."
@@ -25,13 +23,8 @@ EFFORTS = {"quick": "low", "balanced": "medium", "deep": "high"}
 TITLE_TOKENS = 40
 TITLE_TOKENS_WITH_THINKING = 1_024
 TITLE_READS = 2_000  # characters of the question
-
-# Tokens that the format itself adds; generous, since a bound that is too low would be an overdraft.
-PER_REQUEST, PER_MESSAGE = 200, 16
-# What Claude is told about searching. The vendor's published trace has 2,679 for a question of one line.
-PER_SEARCH_TOOL = 4_000
-# What `count_tokens` may be wrong by, and what it does not know of.
-COUNT_MARGIN, COUNT_EXTRA = 1.05, 500
+# What a summary is introduced with. It was made of what people and models wrote, so it is never a part of the system.
+SUMMARISED = "The earlier part of this conversation was summarised to save room:\n\n{}\n\n(End of the summary.)"
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,8 @@ class Request:
 
     Whatever may be billed at another rate is a field here, so that `terms_of` cannot miss it. `ttl` is the lifetime of
     what is cached ("5m" or "1h"), "" without caching. `replies` says of each message which row it came from, if that
-    is a reply.
+    is a reply. `summary` is the one that stands for the older messages. In `messages` facts stand for each file;
+    `files` has the blocks that are sent instead, by the file's id, once `enclosures.with_files` has read them.
     """
 
     model: str
@@ -55,6 +49,8 @@ class Request:
     geo: str = ""
     user_id: str = ""
     replies: tuple[uuid.UUID | None, ...] = ()
+    summary: uuid.UUID | None = None
+    files: dict[str, dict] = field(default_factory=dict, repr=False)
 
     def parameters(self) -> dict:
         parameters = self.countable()
@@ -75,7 +71,7 @@ class Request:
 
     def countable(self) -> dict:
         """The parameters that `count_tokens` takes."""
-        parameters: dict = {"model": self.model, "messages": self.messages}
+        parameters: dict = {"model": self.model, "messages": [self._with_files(message) for message in self.messages]}
         if self.system:
             parameters["system"] = self.system
         if self.tools:
@@ -88,18 +84,37 @@ class Request:
             return []
         return [{"type": "web_search_20250305", "name": "web_search", "max_uses": self.searches}]
 
+    @property
+    def excess(self) -> str:
+        """Why the API would not take the files of this request, in words; "" if it would."""
+        return excess(self.messages, catalogue.find(self.model))
+
+    def _with_files(self, message: dict) -> dict:
+        if isinstance(message["content"], str):
+            return message
+        blocks = [self.files[block["source"]["id"]] if is_outline(block) else block for block in message["content"]]
+        return {**message, "content": blocks}
+
     def continued_after(self, blocks: list[dict]) -> "Request":
         """The same request after `pause_turn`: what Claude wrote goes back unchanged, thinking included."""
         paused = {"role": "assistant", "content": blocks}
         return replace(self, messages=[*self.messages, paused])
 
 
-def request_for(turn: Turn) -> Request:
-    """The whole branch that leads to the turn's question, as a request."""
+def request_for(turn: Turn, before: list[Message] | None = None) -> Request:
+    """The whole branch that leads to the turn's question, as a request; a summary in place of what it stands for.
+
+    The turn need not be saved. `before` is the branch above the question, where it is known.
+    """
     conversation, model = turn.conversation, catalogue.find(turn.model)
-    system = f"{SYSTEM}\n\n{conversation.system_prompt}" if conversation.system_prompt else SYSTEM
-    first = turn.question.parent_id is None
-    history = _history([turn.question] if first else conversation.branch(turn.question_id))
+    system = "\n\n".join(filter(None, [SYSTEM, turn.user.instructions, conversation.system_prompt]))
+    if before is None:
+        before = conversation.branch(turn.question.parent_id) if turn.question.parent_id else []
+    summary, kept = summarised(conversation, before)
+    history = history_of([*kept, turn.question])
+    if summary:
+        first, blocks = history[0]
+        history[0] = (first, [{"type": "text", "text": SUMMARISED.format(summary.text)}, *blocks])
     return Request(
         model=model.id,
         messages=[{"role": message.role, "content": blocks} for message, blocks in history],
@@ -107,11 +122,25 @@ def request_for(turn: Turn) -> Request:
         wanted_tokens=min(WANTED_TOKENS[turn.effort], model.max_output),
         thinking={"type": "adaptive", "display": "summarized"} if model.shows_thinking else None,
         effort=EFFORTS[turn.effort] if EFFORTS[turn.effort] in model.efforts else "",
-        searches=min(conversation.max_searches, MOST_SEARCHES) if model.searches_the_web else 0,
-        geo=_geo(model),
-        user_id=_opaque(turn.user_id),
+        searches=min(conversation.max_searches, settings.SEARCHES_PER_ANSWER) if model.searches_the_web else 0,
+        geo=served_in(model),
+        user_id=opaque(turn.user_id),
         replies=tuple(message.id if message.role == Message.Role.ASSISTANT else None for message, _ in history),
+        summary=summary.id if summary else None,
     )
+
+
+def summarised(conversation: Conversation, branch: list[Message]) -> tuple[Summary | None, list[Message]]:
+    """The summary that stands for the beginning of a branch, if there is one, and the messages after it."""
+    if not branch:
+        return None, branch
+    places = {message.id: place for place, message in enumerate(branch)}
+    written = conversation.summaries.filter(state=Summary.State.DONE, in_use=True, begins_a_chat=False)
+    standing = [summary for summary in written if summary.last_id in places]
+    if not standing:
+        return None, branch
+    deepest = max(standing, key=lambda summary: (places[summary.last_id], summary.id))
+    return deepest, branch[places[deepest.last_id] + 1 :]
 
 
 def title_request(question: Message, user_id: int) -> Request:
@@ -126,104 +155,40 @@ def title_request(question: Message, user_id: int) -> Request:
         thinking={"type": "disabled"} if silent else None,
         effort="low" if "low" in model.efforts else "",
         ttl="",
-        geo=_geo(model),
-        user_id=_opaque(user_id),
+        geo=served_in(model),
+        user_id=opaque(user_id),
     )
 
 
-def terms_of(request: Request, turn: Turn | None = None, *, counted: int | None = None) -> Terms:
-    """What a request may be billed as. `counted` is what `count_tokens` said of it, where it was asked.
-
-    Unless the request says where it is to be served, the workspace's default decides, and that may be the US.
-    """
-    bound = bound_of(request, turn)
-    if counted is not None:
-        bound = min(bound, math.ceil(counted * COUNT_MARGIN) + COUNT_EXTRA)
-    return Terms(
-        input_bound=bound,
-        ttl=request.ttl,
-        searches=request.searches,
-        fast=request.fast,
-        us=request.geo != "global",
-    )
-
-
-def bound_of(request: Request, turn: Turn | None = None) -> int:
-    """An upper bound of the prompt as it is sent, in tokens, without asking anybody. One query with a turn.
-
-    A token has at least one byte, so bytes are a bound. Where an answer of the branch was counted exactly by a model
-    with the same tokenizer, its figures stand for everything up to it. And a prompt beyond the model's window is
-    refused, and not billed.
-    """
-    model = catalogue.find(request.model)
-    sizes = [PER_MESSAGE + size(message["content"], model) for message in request.messages]
-    counted = _counted(request, turn) if turn and len(sizes) > 1 else {}
-    messages = 0
-    for place, most in enumerate(sizes):
-        messages += most
-        if place in counted:
-            prompt, output = counted[place]
-            # Only the words of an answer are sent again, and not what was thought.
-            messages = min(messages, prompt + min(output, most))
-    tools = in_json(request.tools) + PER_SEARCH_TOOL if request.searches else 0
-    bound = PER_REQUEST + len(request.system.encode()) + tools + messages
-    return min(bound, model.context) if model.is_shipped else bound
-
-
-def _counted(request: Request, turn: Turn) -> dict[int, tuple[int, int]]:
-    """The places of the answers that Claude has counted exactly: how many tokens came before, and how many it has.
-
-    Of an answer that took several calls the last one says it, since it has read what the others wrote. What this very
-    turn wrote before it was paused stands at the end of the request.
-    """
-    model = catalogue.find(turn.model)
-    places = {reply: place for place, reply in enumerate(request.replies) if reply}
-    unread = 0
-    if len(request.messages) > len(request.replies):
-        places[turn.reply_id] = len(request.messages) - 1
-        unread = SEARCH_TOKENS * _searches_at_the_end(request.messages[-1]["content"])
-    calls = UsageRecord.objects.filter(conversation=turn.conversation_id, purpose=UsageRecord.Purpose.REPLY)
-    calls = calls.exclude(state__in=[UsageRecord.State.VOID, UsageRecord.State.HELD]).annotate(reply=F("turn__reply"))
-    last = {call.reply: call for call in calls.defer("usage", "price_numbers").order_by("admitted_at", "id")}
-    counted = {}
-    for reply, call in last.items():
-        exact = call.state == UsageRecord.State.SETTLED and call.confidence == UsageRecord.Confidence.EXACT
-        if reply in places and exact and catalogue.find(call.model).counts_like(model):
-            output = call.output_tokens + (unread if reply == turn.reply_id else 0)
-            counted[places[reply]] = (call.prompt_tokens + call.unknown_tokens, output)
-    return counted
-
-
-def _searches_at_the_end(blocks: list[dict]) -> int:
-    """Searches that Claude has not read yet, or that are made as soon as the answer is continued."""
-    at_the_end = takewhile(
-        lambda block: block["type"] in ("server_tool_use", "web_search_tool_result"), reversed(blocks)
-    )
-    return len(list(at_the_end))
-
-
-def _history(branch: list[Message]) -> list[tuple[Message, list[dict]]]:
+def history_of(branch: list[Message]) -> list[tuple[Message, list[dict]]]:
     """What is sent of each message of a branch, without the messages of which nothing is."""
     silent = [message.parent_id for message in branch if message.role == Message.Role.ASSISTANT and not message.text]
     # A refused question would be refused again with everything that follows it, and one that was too long be too long.
     refusals = Turn.objects.filter(Q(stop_reason="refusal") | Q(error="too_large"), question__in=silent)
     refused = set(refusals.values_list("question_id", flat=True))
-    history = []
+    known, history = outlines(branch), []
     for message in branch:
         # A thinking block is bound to the exact text before it, which an edit or another model changes; all of
         # them may be left out of turns that are over.
         # Citations point at search results, which are left out too. And the API refuses a text of white space alone.
-        texts = [block["text"] for block in message.content if block.get("type") == "text"]
-        blocks = [{"type": "text", "text": text} for text in texts if text.strip()]
+        blocks = [sent for block in message.content if (sent := _sent(block, known))]
         if blocks and message.id not in refused:
             history.append((message, blocks))
     return history
 
 
-def _geo(model: ClaudeModel) -> str:
+def _sent(block: dict, known: dict[str, dict]) -> dict | None:
+    if is_outline(block):
+        return outline(block, known)
+    if block.get("type") == "text" and block["text"].strip():
+        return {"type": "text", "text": block["text"]}
+    return None
+
+
+def served_in(model: ClaudeModel) -> str:
     """Where the setting wants it served. Older models know no places, and refuse a request that names one."""
     return settings.INFERENCE_GEO if model.takes_geo else ""
 
 
-def _opaque(user_id: int) -> str:
+def opaque(user_id: int) -> str:
     return hmac.new(settings.SECRET_KEY.encode(), f"claude:{user_id}".encode(), hashlib.sha256).hexdigest()[:32]

@@ -70,7 +70,7 @@ class BudgetPeriod(models.Model):
 
     It belongs to the account (a person, a team, everyone), not to a Budget row, so that a limit changed
     in mid-month does not start at zero again. The limits are copied in at each admission: `limit` stops calls,
-    `warn_limit` only warns, NULL only counts. Only chat/spend.py writes here, and chat/budgets.py when it opens
+    `warn_limit` only warns, NULL only counts. Only chat/spend/ writes here, and chat/budgets.py when it opens
     a period.
     """
 

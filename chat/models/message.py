@@ -1,8 +1,17 @@
+import uuid
+from functools import cached_property
+
 from django.db import models
+from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
 
 from chat import rendering
+from chat.citations import Source, failures_of, sources_of, text_of
 from chat.ids import uuid7
+from chat.models.attachment import Attachment
+from chat.text import without_overrides
+
+LONG_LINES, LONG_TEXT = 20, 1_500  # lines and characters of a question; of a longer one a page shows the beginning
 
 
 class Message(models.Model):
@@ -31,6 +40,11 @@ class Message(models.Model):
     def __str__(self) -> str:
         return f"{self.role} message {self.id}"
 
+    def get_absolute_url(self) -> str:
+        """On the page of its conversation, which shows the branch that it is on."""
+        page = reverse("conversation", args=[self.conversation_id])
+        return f"{page}?message={self.id}#message-{self.id}"
+
     def write(self, blocks: list[dict]) -> None:
         """Set the content and what is derived from it. Does not save."""
         self.content = blocks
@@ -44,16 +58,41 @@ class Message(models.Model):
     @property
     def html(self) -> SafeString:
         """The reply as safe HTML, rendered anew when the stored one came from an older renderer."""
-        if self.rendered_with == rendering.VERSION:
-            return mark_safe(self.rendered)  # noqa: S308  rendering.render sanitises last
-        return rendering.render(self.text)
+        html = self.rendered if self.rendered_with == rendering.VERSION else rendering.render(self.text)
+        return mark_safe(rendering.linked(html, f"message-{self.id}"))  # noqa: S308  rendering.render has sanitised it
+
+    @property
+    def said(self) -> str:
+        """A question as a page shows it. Who edits it gets `text`."""
+        return without_overrides(self.text)
+
+    @property
+    def is_long(self) -> bool:
+        return len(self.text) > LONG_TEXT or self.text.count("\n") >= LONG_LINES
+
+    @property
+    def attachment_ids(self) -> list[uuid.UUID]:
+        """The files that its content names, in their order."""
+        sources = [block.get("source") for block in self.content]
+        named = [source for source in sources if isinstance(source, dict) and source.get("type") == "attachment"]
+        return [uuid.UUID(source["id"]) for source in named]
+
+    @cached_property
+    def attachments(self) -> list[Attachment]:
+        """Its files. `files.fill` gives many messages theirs at once."""
+        found = Attachment.objects.light().in_bulk(self.attachment_ids) if self.attachment_ids else {}
+        return [found[each] for each in self.attachment_ids if each in found]
+
+    @property
+    def sources(self) -> list[Source]:
+        """The pages that a reply cites, numbered as in its text."""
+        return sources_of(self.content)
+
+    @property
+    def failed_searches(self) -> list[str]:
+        return failures_of(self.content)
 
     @property
     def thinking(self) -> str:
         """The summary of its reasoning that Claude gave with the reply; often empty."""
         return "\n\n".join(b["thinking"] for b in self.content if b.get("type") == "thinking" and b["thinking"])
-
-
-def text_of(blocks: list[dict]) -> str:
-    """The visible text of content blocks. Citations split a text into blocks, so nothing stands between."""
-    return "".join(block.get("text", "") for block in blocks if block.get("type") == "text")

@@ -86,7 +86,7 @@ class Price(WriteOnceModel):
 
 
 class UsageRecord(models.Model):
-    """One row per provider call, made before the POST. Only chat/spend.py writes here.
+    """One row per provider call, made before the POST. Only chat/spend/ writes here.
 
     HELD: the money is put aside and nothing is sent yet. Spend belongs to the period of `admitted_at`.
     """
@@ -193,7 +193,7 @@ class UsageRecord(models.Model):
 
 class LedgerEntry(WriteOnceModel):
     """Append-only. What an account spent is the sum of its charges and adjustments, what it holds the sum of
-    its holds and releases. Only chat/spend.py writes here, and chat/budgets.py when it opens a period; triggers refuse
+    its holds and releases. Only chat/spend/ writes here, and chat/budgets.py when it opens a period; triggers refuse
     UPDATE and DELETE.
     """
 

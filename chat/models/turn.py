@@ -63,6 +63,14 @@ class Turn(models.Model):
     question = models.ForeignKey("chat.Message", models.CASCADE, related_name="turns_asked")
     reply = models.OneToOneField("chat.Message", models.CASCADE, related_name="turn")
     client_id = models.UUIDField(help_text="Made by the form; the same id is the same turn.")
+    asked_after = models.OneToOneField(
+        "self",
+        models.SET_NULL,
+        null=True,
+        blank=True,
+        related_name="next_turn",
+        help_text="The turn whose end it waited for, as a next message.",
+    )
     model = models.CharField(max_length=100)
     effort = models.CharField(max_length=10)
     state = models.CharField(max_length=12, choices=State, default=State.QUEUED)
@@ -72,10 +80,18 @@ class Turn(models.Model):
     stop_reason = models.CharField(max_length=60, blank=True, help_text="Claude's word for why it ended.")
     error = models.CharField(max_length=40, blank=True, help_text="A key of chat.endings.ENDINGS.")
     detail = models.JSONField(default=dict, blank=True, help_text="Figures that the ending's words need.")
+    summary_read = models.UUIDField(
+        null=True, blank=True, help_text="The summary that stood for the older messages when it was sent."
+    )
     checkpoint_text = models.TextField(blank=True)
     checkpoint_thinking = models.TextField(blank=True)
+    checkpoint_notice = models.CharField(
+        max_length=200, blank=True, help_text="What the reader was told to wait for; empty while text is written."
+    )
+    checkpoint_notice_at = models.DateTimeField(null=True, blank=True, help_text="Since when they wait for that.")
     checkpoint_id = models.CharField(max_length=40, blank=True, help_text="The last stream id it contains.")
     checkpoint_at = models.DateTimeField(null=True, blank=True)
+    thinking_ms = models.PositiveIntegerField(default=0, help_text="Milliseconds that Claude spent in thinking blocks.")
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)

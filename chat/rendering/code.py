@@ -11,6 +11,7 @@ from pygments.lexers import get_lexer_by_name
 
 from .cleaning import escape
 
+LONG = 30  # lines; of more than that the page shows the first, until somebody wants all of them
 LARGEST = 20_000  # characters; about 20 ms of colouring, during which no other answer moves
 
 # Pygments knows hundreds of languages, and their expressions were not written with attackers in mind.
@@ -22,14 +23,17 @@ _COLOURED = frozenset(
     svelte swift terraform toml ts tsx typescript vue xml yaml yml zig zsh
     """.split()  # noqa: SIM905 - a page of quotes reads worse
 )
+# Drawing them would take half a megabyte of scripts, or a browser on the server.
+_DIAGRAMS = frozenset(("dot", "graphviz", "mermaid", "plantuml", "puml"))
 _LABEL = re.compile(r"[\w.+#-]{1,30}")
 _formatter = HtmlFormatter(nowrap=True)
 
 
-def figure(language: str, body: str) -> str:
+def figure(language: str, body: str, *, is_long: bool = False) -> str:
     """`body` is HTML. Code is left to right in every script; a caption is always there, to hold a button."""
+    caption = escape(language or "text") + (", the source of a diagram" if language.lower() in _DIAGRAMS else "")
     return (
-        f'<figure class="code" dir="ltr"><figcaption>{escape(language or "text")}</figcaption>'
+        f'<figure class="{"code long" if is_long else "code"}" dir="ltr"><figcaption>{caption}</figcaption>'
         f'<pre tabindex="0"><code>{body}</code></pre></figure>\n'
     )
 

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from django.utils.safestring import SafeString
 
-from chat.text import clean
+from chat.text import clean, without_overrides
 
-from .blocks import Memo, blocks
+from . import maths
+from .blocks import Block, Memo, blocks
 from .cleaning import typed
 from .quick import grown, quick
 
@@ -56,6 +57,7 @@ class Live:
         self._lines = LINES
         self._source = ""  # of the open part
         self._open = SafeString("")
+        self._formula_room = maths.MOST
         self._memo = Memo()
         self._failed = False
 
@@ -83,7 +85,7 @@ class Live:
 
     def _read(self) -> str:
         """What was fed since the last time, with every line ending as \\n even where CR and LF came apart."""
-        new = clean("".join(self._fed[self._read_to :]))
+        new = without_overrides(clean("".join(self._fed[self._read_to :])))
         self._read_to = len(self._fed)
         if not new:
             return ""
@@ -110,7 +112,7 @@ class Live:
                 if "\n" in new and (len(found) > 1 or (found and found[0].is_closed)):
                     done = self._settle()
                     found = blocks(self._source)
-                html = "".join(block.html(self._memo) for block in found)
+                html = "".join(self._html(found)[0])
                 self._memo.forget_unused()
         except Exception as error:  # a fault of ours must not cost the reader the answer
             self._report(error)
@@ -129,9 +131,17 @@ class Live:
             rest = done.pop().start
         else:
             rest = len(finished)
-        html = [block.html(self._memo) for block in done]
+        html, self._formula_room = self._html(done)
         self._source = _skip_blank_lines(self._source, rest)
         return html
+
+    def _html(self, found: list[Block]) -> tuple[list[str], int]:
+        """Each block, and the room that is left for formulas after them."""
+        html, room = [], self._formula_room
+        for block in found:
+            html.append(block.html(self._memo, room))
+            room -= maths.size(html[-1])
+        return html, room
 
     def _take_typed(self, new: str) -> list[str]:
         """Beyond the limit nothing is parsed, and the open part stays short: it is given away in pieces."""

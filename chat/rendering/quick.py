@@ -13,7 +13,7 @@ LONGEST_GROWN = 15_000  # characters; less than the length from which a paragrap
 _SPACES = r"\t\x0b\x0c\r\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _LINE = (
     r"(?![-+=#:~ ]|\d{1,9}[.)](?:[ \n]|\Z))"  # begins no other kind of block
-    rf"(?:[^\n~\\`*_\[<>&|{_SPACES}]++|~(?!~))++"  # and holds no mark
+    rf"(?:[^\n~\\`*_\[<>&|${_SPACES}]++|~(?!~)|\$(?=\d))++"  # and holds no mark: what "$5" opens, "$5" cannot close
 )
 _PARAGRAPH = re.compile(rf"{_LINE}(?:\n(?<! \n){_LINE})*+\n?")
 # A line with a pipe may turn out to be the head of a table, even if it looks like a fence.

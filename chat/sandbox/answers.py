@@ -14,8 +14,11 @@ _TEXTS = Path(__file__).parent / "texts"
 
 # The first that fits wins; texts/<topic>-<n>.md are its variants.
 _TOPICS = [
-    ("long", r"\b(long|longer|essay|article|story|in detail|at length|in depth)\b"),
+    ("show", r"\b(everything|show me what|what can you (do|show)|markdown|demo|footnotes?)\b"),
+    ("long", r"(?<!how )\b(long|longer|essay|article|story|in detail|at length|in depth)\b"),
     ("code", r"\b(code|python|function|script|program|class|regex|bug|snippet|algorithm)\b|```"),
+    ("faults", r"\b(an? (error|fault|failure|outage)|errors|faults|break|broken|overloaded)\b"),
+    ("maths", r"\b(maths?|mathematics|formulas?|equations?|integrals?|algebra|calculus|latex|solve)\b"),
     ("table", r"\b(table|compare|comparison|models?|versus|vs|haiku|sonnet|opus|fable)\b"),
     ("stop", r"\b(stop|stopped|cancel|abort|interrupt|halt)\b"),
     ("limit", r"\b(limit|budget|quota|allowance|money left|run out|over budget)\b"),
@@ -28,9 +31,9 @@ _TOPICS = [
     ),
 ]
 _OPENINGS = (
-    "You asked: “$question”.",
+    "You asked: “$question”",
     "You wrote “$question”, so here is an answer to that.",
-    "Your question was “$question”.",
+    "Your question was: “$question”",
     "About “$question”:",
 )
 _FAREWELLS = (
@@ -48,8 +51,12 @@ def reply(prompt, variant):
         return json.dumps(tools.fill(wanted["schema"], prompt), ensure_ascii=False)
     if prompt.asks_for_title:
         return wording.title(prompt.question)
+    if prompt.asks_for_summary:
+        return wording.summary(prompt.question)
     earlier = prompt.earlier_questions
-    seed = zlib.crc32(prompt.question.encode("utf-8", "surrogatepass")) + len(earlier) + variant
+    # Bound to how the conversation began: what follows on each other in it is never the same text.
+    first = (*earlier, prompt.question)[0]
+    seed = zlib.crc32(first.encode("utf-8", "surrogatepass")) + len(earlier) + variant
     parts = [
         _opening(prompt, seed),
         *_attachments(prompt),
@@ -121,8 +128,8 @@ def _attachments(prompt):
         many = "an image" if images == 1 else f"{images} images"
         yield f"You attached {many}: I cannot see, but it arrived, and was counted as {size:,} input tokens."
     if documents:
-        many = "a document" if documents == 1 else f"{documents} documents"
-        yield f"You attached {many}. I do not read it; it is in the prompt and in the price of this answer."
+        many, it = ("a document", "it is") if documents == 1 else (f"{documents} documents", "they are")
+        yield f"You attached {many}. I do not read, but {it} in the prompt and in the price of this answer."
 
 
 def _history(earlier):

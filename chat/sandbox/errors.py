@@ -22,18 +22,19 @@ _REGAINED = "You will regain access on the first of next month at 00:00 UTC."
 class ApiError(Exception):
     """What a request is refused with. Nothing that ends in one of these is billed."""
 
-    def __init__(self, status, kind, message, *, error_code=None, retry_after=None):
+    def __init__(self, status, kind, message, *, error_code=None, details=None, retry_after=None):
         super().__init__(message)
         self.status = status
         self.kind = kind
         self.message = message
         self.error_code = error_code
+        self.details = details or {}
         self.retry_after = retry_after
 
     def body(self, request_id):
         error = {"type": self.kind, "message": self.message}
         if self.error_code:
-            error["details"] = {"error_code": self.error_code}
+            error["details"] = {"error_code": self.error_code, **self.details}
         return json.dumps({"type": "error", "error": error, "request_id": request_id}).encode()
 
     content_type = "application/json"

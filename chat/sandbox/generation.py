@@ -91,6 +91,9 @@ class Generation:
                 if self._streams and self._api.pacer.now() - self._sent_at > _QUIET_SECONDS:
                     self._send(sse.PING)
             elif item is plan.SEARCHED:
+                # The model reads everything again, and a reader sees what it looks for meanwhile.
+                yield self._api.pacer.now() + self._ttft
+                first += self._ttft
                 self._grow_input()
             elif self._streams:
                 if scenario.one_byte:

@@ -1,8 +1,6 @@
 """What messages and their content blocks must look like."""
 
-import base64
-import binascii
-
+from . import media
 from .checks import expect, one_of
 from .errors import invalid
 from .prompt import as_blocks
@@ -36,6 +34,7 @@ def check_messages(messages, model, *, strict):
             "This model does not support assistant message prefill. The conversation must end with a user message."
         )
     _check_tool_results(messages)
+    media.check(messages, model)
 
 
 def _check_message(message, place, model, strict, last):
@@ -105,10 +104,8 @@ def _check_source(block, place):
         return
     media_types = _IMAGES if kind == "image" else ("application/pdf",)
     one_of(source.get("media_type"), media_types, f"{place}.{kind}.source.base64.media_type", required=True)
-    try:
-        base64.b64decode(source.get("data") or "!", validate=True)
-    except (binascii.Error, ValueError, TypeError):
-        raise invalid(f"{place}.{kind}.source.base64.data: The {kind} is not valid base64") from None
+    # An empty one is none; media.check decodes the others.
+    expect(source.get("data") or None, str, f"{place}.{kind}.source.base64.data")
 
 
 def _check_tool_results(messages):

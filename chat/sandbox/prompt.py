@@ -58,6 +58,10 @@ class Prompt:
         """A short answer about naming something: the request for a conversation's title."""
         return self.body["max_tokens"] <= 1024 and bool(re.search(r"\btitle\b", self.system, re.IGNORECASE))
 
+    @property
+    def asks_for_summary(self):
+        return bool(re.search(r"\bwrite a summary\b", self.system, re.IGNORECASE))
+
     def _texts(self):
         return [(message["role"], text_of(message["content"])) for message in self.body["messages"]]
 

@@ -9,9 +9,12 @@ import json
 import re
 import struct
 
+from . import media
+
 PER_REQUEST = 8
 PER_MESSAGE = 4
-PER_PDF_PAGE = 3_000
+# Of a PDF each page is read as text and seen as an image.
+PER_PAGE_TEXT = 3_000
 UNSEEN_IMAGE = 1_600
 # After downscaling, which models of the newer tokenizer do less of.
 LARGEST_IMAGE = {"old": 1_568, "new": 4_784}
@@ -22,7 +25,6 @@ _PIECES = {
     )
     for name, letters in (("old", 7), ("new", 4))
 }
-_PDF_PAGE = re.compile(rb"/Type\s*/Page(?![a-zA-Z])")
 
 
 def split(text, tokenizer):
@@ -64,10 +66,13 @@ def _of_document(block, tokenizer):
             parts = [content] if isinstance(content, str) else content
             return around + sum(of_block(part, tokenizer) for part in parts)
         case "base64":
-            pages = len(_PDF_PAGE.findall(base64.b64decode(source["data"])))
-            return around + PER_PDF_PAGE * max(1, pages)
+            return around + _per_page(tokenizer) * media.pages_of(base64.b64decode(source["data"]))
         case _:
-            return around + PER_PDF_PAGE
+            return around + _per_page(tokenizer)
+
+
+def _per_page(tokenizer):
+    return PER_PAGE_TEXT + min(LARGEST_IMAGE[tokenizer], UNSEEN_IMAGE)
 
 
 def _of_image(source, tokenizer):

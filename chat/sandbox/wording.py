@@ -4,6 +4,7 @@ import re
 
 from .faults import without_directives
 
+_MOST_LINES = 20
 _WORD = re.compile(r"[^\W_]+(?:['’\-][^\W_]+)*")
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~])")
 _SMALL = re.compile(
@@ -30,6 +31,14 @@ def keywords(question, most):
     """The words that carry the question, in their order; all words when only small ones are there."""
     words = _WORD.findall(without_directives(question))
     return ([word for word in words if not _SMALL.fullmatch(word)] or words)[:most]
+
+
+def summary(transcript):
+    """What was asked, in the order in which it was; of an earlier summary its own lines."""
+    asked = [quoted(line, 70) for line in re.findall(r"^Person:\n(.+)", transcript, re.MULTILINE)]
+    known = re.findall(r"^- .+", transcript.partition("Person:\n")[0], re.MULTILINE)
+    lines = [*known, *(f"- {line}" for line in asked if line)][-_MOST_LINES:]
+    return "\n".join(["**The person asked, in this order:**", "", *lines])
 
 
 def title(question):

@@ -1,5 +1,7 @@
 """Figures as people read them."""
 
+from decimal import ROUND_CEILING
+
 from django import template
 
 from chat import money
@@ -11,6 +13,28 @@ register = template.Library()
 def dollars(nano) -> str:
     """Nano-dollars as dollars; empty for nothing."""
     return "" if nano is None or nano == "" else money.spoken(int(nano))
+
+
+@register.filter
+def about(nano) -> str:
+    """What something is expected to cost, in words that need no others."""
+    if nano is None or nano == "":
+        return ""
+    amount = money.rough(int(nano))
+    return f"less than {amount}" if money.dollars(int(nano)) < money.LEAST_ROUGH else f"about {amount}"
+
+
+@register.filter
+def at_most(nano) -> str:
+    """Never less than it is."""
+    return "" if nano is None or nano == "" else money.rough(int(nano), ROUND_CEILING)
+
+
+@register.filter
+def remaining(nano) -> str:
+    """As `dollars`, without the digits of what is next to nothing."""
+    is_little = nano not in (None, "") and 0 < money.dollars(int(nano)) < money.LEAST_ROUGH
+    return f"less than ${money.LEAST_ROUGH}" if is_little else dollars(nano)
 
 
 @register.filter

@@ -1,15 +1,18 @@
-"""The spend pages as CSV files: `?month=2026-11`, or this month."""
+"""The spend pages as CSV files: `?month=2026-11`, or this month. A conversation as Markdown or JSON."""
 
 import re
+import uuid
 from datetime import UTC, datetime
 
 from django.contrib.auth.decorators import login_required, permission_required
 from django.core.exceptions import BadRequest
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
 from django.utils import timezone
+from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_safe
 
-from chat import exports, reports
+from chat import conversation_export, exports, reports
 from chat.exports import Download
 from chat.http import SignedInRequest
 from chat.periods import window
@@ -44,6 +47,28 @@ def calls(request: HttpRequest) -> Download:
 def ledger(request: HttpRequest) -> Download:
     month, start, end = _month(request)
     return exports.ledger(f"tally-ledger-{month}", reports.booked_between(start, end))
+
+
+@login_required
+@require_safe
+def conversation_markdown(request: SignedInRequest, conversation_id: uuid.UUID) -> HttpResponse:
+    conversation = get_object_or_404(request.user.conversations, id=conversation_id)
+    name = conversation_export.file_name(conversation, "md")
+    return _file(conversation_export.markdown(conversation), "text/markdown; charset=utf-8", name)
+
+
+@login_required
+@require_safe
+def conversation_json(request: SignedInRequest, conversation_id: uuid.UUID) -> HttpResponse:
+    conversation = get_object_or_404(request.user.conversations, id=conversation_id)
+    name = conversation_export.file_name(conversation, "json")
+    return _file(conversation_export.as_json(conversation), "application/json", name)
+
+
+def _file(text: str, kind: str, name: str) -> HttpResponse:
+    """A download, and never a page: what is in it was written by people and models."""
+    disposition = content_disposition_header(as_attachment=True, filename=name) or "attachment"
+    return HttpResponse(text, content_type=kind, headers={"Content-Disposition": disposition})
 
 
 def _month(request: HttpRequest) -> tuple[str, datetime, datetime]:

@@ -11,13 +11,14 @@ from django.shortcuts import get_object_or_404, redirect
 from django.template.loader import render_to_string
 from django.views.decorators.http import require_POST, require_safe
 
-from chat import fragments, streams, submission, thread
+from chat import composer, fragments, next_messages, streams, submission, thread
 from chat.http import SignedInRequest
 from chat.models import Turn
-from chat.models.conversation import LiveTurnExists
 from chat.relay import TICKET
 from chat.streams import EntryId, data_lines
-from chat.views.conversations import BUSY, accepted, refuse
+from chat.views.drafts import keep_typed
+from chat.views.messages import refuse
+from chat.views.next_messages import followed
 
 
 @require_safe
@@ -48,22 +49,14 @@ def turn_stop(request: SignedInRequest, turn_id: uuid.UUID) -> HttpResponse:
     """Stop, at whatever moment. A queued turn ends here; a running one is told, and its worker ends it."""
     turn = get_object_or_404(request.user.turns.select_related("conversation"), id=turn_id)
     if submission.stop(Turn.objects.filter(id=turn.id)):
+        next_messages.go_on(turn.conversation_id)
         streams.end(turn.id, turn.attempt)
-    return HttpResponse(status=204) if request.htmx else redirect(turn.conversation)
-
-
-@login_required
-@require_POST
-def turn_retries(request: SignedInRequest, turn_id: uuid.UUID) -> HttpResponse:
-    """Ask the same question again. The old answer stays, as a sibling."""
-    turn = get_object_or_404(request.user.turns.select_related("conversation__owner", "question"), id=turn_id)
-    # Derived, so that a double click on the same button asks once.
-    client_id = uuid.uuid5(turn.id, "retry")
-    try:
-        again = submission.ask_again(turn.conversation, turn.question, client_id)
-    except LiveTurnExists:
-        return refuse(request, turn.conversation, BUSY, 409)
-    return accepted(request, turn.conversation, again, [again.reply], instead_of=turn)
+    if request.htmx:
+        return HttpResponse(status=204)
+    # The whole form came along, and its page is loaded anew.
+    if "text" in request.POST and (problem := keep_typed(request, turn.conversation)):
+        return refuse(request, turn.conversation, problem, 422)
+    return redirect(turn.conversation)
 
 
 def final_message(turn: Turn, csrf_token: str) -> bytes:
@@ -77,10 +70,12 @@ def settled(turn: Turn, csrf_token: str) -> str:
     context = {
         "message": item.message,
         "turn": item.turn,
+        "place": item.place,
         "conversation": turn.conversation,
-        "live_turn": None,
+        "next": next_messages.of(turn.conversation),
+        **followed(turn),
         "may_be_named": turn.question.parent_id is None,
-        "standing": thread.standing(turn.user),
+        "standing": composer.standing(turn.user),
         "csrf_token": csrf_token,
     }
     return render_to_string("chat/conversation.html#settled", context)
@@ -90,7 +85,7 @@ def checkpoint(turn: Turn) -> bytes:
     """Everything that the database has of a running turn, as one message that brings it all afresh."""
     [item] = thread.items([turn.reply], {turn.reply_id: turn})
     shown = cast(thread.TurnOnPage, item.turn)
-    html = fragments.notice(turn.id, shown.notice)
+    html = fragments.notice(turn.id, shown.notice, shown.waiting_since)
     html += fragments.thinking(turn.id, shown.thinking, afresh=True)
     html += fragments.text(turn.id, [shown.done_html], shown.open_html, afresh=True)
     return b"id: " + shown.stream_after.encode() + b"\n" + data_lines(html) + b"\n"

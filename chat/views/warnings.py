@@ -3,10 +3,9 @@ from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
-from chat.http import SignedInRequest
+from chat.http import SignedInRequest, back
 from chat.models import BudgetWarning
 from chat.warnings import DECIDED
 
@@ -30,6 +29,4 @@ def _dismiss(request: SignedInRequest, mine: QuerySet, pk: int) -> HttpResponse:
     mine.filter(pk=pk, dismissed_at=None).update(dismissed_at=Now())
     if request.htmx:
         return HttpResponse()
-    back = request.POST.get("next", "")
-    same_site = url_has_allowed_host_and_scheme(back, {request.get_host()}, require_https=request.is_secure())
-    return redirect(back if same_site else "conversation-list")
+    return redirect(back(request, "conversation-list"))

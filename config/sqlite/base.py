@@ -3,6 +3,8 @@
 SQLite lets one writer in at a time; the others sleep and try again, ever longer, and whoever comes at the right moment
 wins. With a hundred threads in three processes that costs seconds. A lock on a file beside the database makes them
 queue in the kernel instead, which wakes the next one at once and lets go when a process dies.
+
+Each connection also knows how to take text apart for the search.
 """
 
 import fcntl
@@ -10,12 +12,19 @@ import os
 
 from django.db.backends.sqlite3 import base
 
+from chat import search_index
+
 
 class DatabaseWrapper(base.DatabaseWrapper):
     """Takes the place in the queue with BEGIN IMMEDIATE and gives it up with COMMIT or ROLLBACK."""
 
     _queue: int | None = None
     _inside = False
+
+    def get_new_connection(self, conn_params):
+        connection = super().get_new_connection(conn_params)
+        search_index.register(connection)
+        return connection
 
     def _start_transaction_under_autocommit(self):
         self._enter()

@@ -1,4 +1,4 @@
-// Enter sends, Shift-Enter breaks the line, Esc stops the answer. Listeners sit on the document,
+// Enter sends, Shift-Enter breaks the line, Esc stops the answer, "/" comes here. Listeners sit on the document,
 // because the composer's parts are replaced after every turn.
 
 const box = () => document.getElementById("composer-text");
@@ -6,6 +6,7 @@ const clientId = () => document.getElementById("composer-client")?.value;
 const growsByItself = CSS.supports("field-sizing", "content");
 // On a phone's keyboard Enter is the only way to break a line.
 const typesByTouch = matchMedia("(hover: none) and (pointer: coarse)");
+const typing = "input, textarea, select, [contenteditable], dialog[open], :popover-open";
 
 function fit() {
   if (growsByItself) return;
@@ -15,8 +16,8 @@ function fit() {
 
 function write(text) {
   box().value = text;
-  box().focus();
-  fit();
+  if (!typesByTouch.matches) box().focus();
+  box().dispatchEvent(new Event("input", { bubbles: true }));
 }
 
 document.addEventListener("keydown", (event) => {
@@ -24,7 +25,12 @@ document.addEventListener("keydown", (event) => {
   if (composing || event.defaultPrevented) return;
   if (event.key === "Enter" && event.target === box() && !event.shiftKey && !typesByTouch.matches) {
     event.preventDefault();
-    if (box().value.trim()) box().form.requestSubmit();
+    const files = document.querySelector("#composer-files :is([name=attachments], [data-uploading])");
+    if (!event.repeat && (box().value.trim() || files)) box().form.requestSubmit(); // else the key that led here
+  }
+  if (event.key === "/" && !event.target.closest(typing) && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    event.preventDefault();
+    box().focus();
   }
   if (event.key === "Escape" && !event.target.closest("select") && !document.querySelector(":popover-open")) {
     document.querySelector("#composer-actions [name=stop]")?.click();
@@ -32,16 +38,13 @@ document.addEventListener("keydown", (event) => {
 });
 
 document.addEventListener("input", (event) => event.target === box() && fit());
-
-document.addEventListener("click", (event) => {
-  const prompt = event.target.closest("[data-prompt]");
-  if (!prompt) return;
-  event.preventDefault();
-  write(prompt.textContent.trim());
-});
+fit();
+// Text from elsewhere goes above what stands in the box already.
+document.addEventListener("composer:add", ({ detail }) => write([detail, box().value].filter(Boolean).join("\n\n")));
 
 document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
-  if (ctx.sourceElement.id === "composer") document.getElementById("composer-error").textContent = "";
+  if (ctx.sourceElement.id !== "composer") return;
+  for (const words of ["composer-error", "composer-note"]) document.getElementById(words).textContent = "";
 });
 
 // The text leaves the box only when the server took it, and it says so by a new client id.

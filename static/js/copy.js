@@ -2,8 +2,24 @@
 
 const thread = document.getElementById("thread");
 
+// A formula is copied as its TeX. The text is read from a copy, since only what is laid out has its line breaks.
+function textOf(source) {
+  if (!source.querySelector("math")) return source.innerText.trim();
+  const copy = source.cloneNode(true);
+  copy.removeAttribute("id");
+  copy.className = "prose visually-hidden";
+  for (const math of copy.querySelectorAll("math")) {
+    const mark = math.getAttribute("display") === "block" ? "$$" : "$";
+    math.replaceWith(mark + math.getAttribute("alttext") + mark);
+  }
+  document.body.append(copy);
+  const text = copy.innerText.trim();
+  copy.remove();
+  return text;
+}
+
 async function copy(source) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(source.innerText.trim());
+  if (navigator.clipboard) return navigator.clipboard.writeText(textOf(source));
   // Without HTTPS there is no clipboard object.
   const selection = getSelection();
   selection.selectAllChildren(source);

@@ -4,7 +4,7 @@ const page = document.scrollingElement;
 const thread = document.getElementById("thread");
 const pill = document.getElementById("to-end");
 const near = 80;
-let following = true;
+let following = !location.hash; // whoever came for one message stays there
 let top = page.scrollTop;
 
 const belowTheFold = () => page.scrollHeight - page.clientHeight - page.scrollTop;
@@ -15,9 +15,20 @@ function toEnd() {
   page.scrollTo({ top: page.scrollHeight, behavior: "instant" });
 }
 
-function isNewQuestion(node) {
-  return node.nodeType === Node.ELEMENT_NODE && node.dataset.role === "user";
+// More of an answer; not what the reader has opened in the thread, nor a clock that goes on.
+function isGrowth({ target }) {
+  if (target.parentElement?.closest(".message__clock")) return false;
+  return Boolean(target.parentElement?.closest('[data-status="running"], [data-status="queued"]'));
 }
+
+// Or another message at the end; not the earlier ones that somebody asked for.
+const lastMessage = () => thread.querySelector(":scope > .message:last-of-type")?.id;
+let last = lastMessage();
+
+// Whoever sends something wants to see it. A question that goes out by itself moves nobody.
+document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
+  if (ctx.sourceElement.matches("#composer, .edit")) following = true;
+});
 
 addEventListener("scroll", () => {
   // Only a move upwards is the reader's: text growing below does not scroll.
@@ -27,14 +38,21 @@ addEventListener("scroll", () => {
   top = page.scrollTop;
 }, { passive: true });
 
-// Somebody who opens the thinking wants to read it where it is.
-thread.addEventListener("toggle", () => { following = belowTheFold() < near; }, { capture: true });
+// Somebody who unfolds something wants to read it where it is.
+thread.addEventListener("toggle", ({ target }) => {
+  if (target.matches("details[open], figure[data-fold=open]")) following = false;
+}, { capture: true });
 
 new MutationObserver((changes) => {
-  const asked = changes.some((change) => [...change.addedNodes].some(isNewQuestion));
-  if (asked || following) toEnd();
-  else pill.hidden = belowTheFold() < near;
+  const isNews = last !== (last = lastMessage()) || changes.some(isGrowth);
+  if (following) toEnd();
+  else if (isNews) pill.hidden = belowTheFold() < near;
 }).observe(thread, { childList: true, characterData: true, subtree: true });
+
+// The window grew or shrank, or a picture arrived: who was at the end stays there.
+const stay = () => { if (following) toEnd(); };
+addEventListener("resize", stay);
+thread.addEventListener("load", stay, { capture: true });
 
 pill.addEventListener("click", toEnd);
 if (!location.hash) toEnd();

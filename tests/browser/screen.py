@@ -25,8 +25,8 @@ def shown_and_stored(page: Page, text: str) -> list[str]:
     return body(page).evaluate(
         """(body, stored) => {
             const shown = body.firstElementChild.cloneNode(true);
-            shown.querySelectorAll(".copy-code").forEach(button => button.remove());
+            shown.querySelectorAll(".copy-code, .fold-code").forEach(button => button.remove());
             return [shown.innerHTML, new DOMParser().parseFromString(stored, "text/html").body.innerHTML];
         }""",
-        rendering.render(text),
+        rendering.linked(rendering.render(text), answer(page).get_attribute("id")),
     )

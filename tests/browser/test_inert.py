@@ -1,5 +1,7 @@
 """What people and models write does nothing in a real browser (S2, S5, S8, S43): P5."""
 
+import re
+
 import pytest
 
 from chat.models import Conversation
@@ -91,7 +93,14 @@ def _is_inert(page, asked: list[str]) -> None:
     assert written.locator("script, style, iframe, img, form, input, link, meta, object, svg, base").count() == 0
     names = written.locator("*").evaluate_all("found => found.flatMap(element => element.getAttributeNames())")
     assert [name for name in set(names) if name.startswith(("on", "hx-", "data-hx", "sse-", "style", "src"))] == []
-    links = written.locator("a").evaluate_all("links => links.map(link => [link.protocol, link.rel, link.target])")
+    # Between a mark and its note, within the answer, there are links of our own.
+    links = written.locator("a:not([role=doc-noteref], [role=doc-backlink])").evaluate_all(
+        "links => links.map(link => [link.protocol, link.rel, link.target])"
+    )
+    inner = written.locator("a:is([role=doc-noteref], [role=doc-backlink])").evaluate_all(
+        "links => links.map(link => [link.getAttribute('href'), link.closest('.message').id])"
+    )
+    assert [href for href, message in inner if not re.fullmatch(rf"#{message}-(mark|note)-\w+", href)] == []
     # ":" is what a browser makes of an address that it cannot read; such a link leads nowhere.
     assert {protocol for protocol, _, _ in links} <= {"http:", "https:", "mailto:", ":"}
     assert {(rel, target) for _, rel, target in links} == {("noopener noreferrer nofollow ugc", "_blank")}

@@ -37,7 +37,8 @@ def eventful(conversation, ask, sandbox):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_has_a_barrier_that_axe_finds(page_of, alice, ada, eventful, scheme):
-    visitor, owner, admin = (page_of(person, color_scheme=scheme) for person in (None, alice, ada))
+    look = {"color_scheme": scheme, "reduced_motion": "reduce"}  # nothing is judged while it fades
+    visitor, owner, admin = (page_of(person, **look) for person in (None, alice, ada))
 
     for page, path in (
         (visitor, "/accounts/login/"),
@@ -121,15 +122,64 @@ def test_without_javascript_stop_works_and_a_refused_text_comes_back(page_of, co
     page.goto(conversation.get_absolute_url())
 
     send(page, "Tell me")
-    page.get_by_role("button", name="Stop").wait_for()
-    page.get_by_label("Message").fill("And another thing")
-    page.get_by_role("button", name="Send").click(force=True)  # it says that it is disabled, and is not
-    expect(page.get_by_role("alert")).to_contain_text("An answer is still being written here.")
-    assert page.get_by_label("Message").input_value() == "And another thing"
+    page.get_by_role("link", name="Write the next message").click()
+    send(page, "And another thing")
+    expect(page.locator("#next")).to_contain_text("And another thing")
+    page.get_by_role("link", name="Write the next message").click()
+    send(page, "And a third")
+    expect(page.get_by_role("alert")).to_contain_text("One message waits already.")
+    assert page.get_by_label("Message").input_value() == "And a third"
     page.get_by_role("button", name="Stop").click()
+    while page.get_by_role("button", name="Look again").count():
+        page.get_by_role("button", name="Look again").click()
 
     wait_for_end(page, "stopped")
     assert answer(page).locator(".message__ending p").inner_text() == "Stopped."
+    expect(page.locator("#next")).to_contain_text("Not sent, because the answer before it was stopped.")
+    page.get_by_role("button", name="Edit what is sent next").click()
+    assert page.get_by_label("Message").input_value() == "And another thing\n\nAnd a third"
+
+
+def test_without_javascript_what_is_typed_while_an_answer_is_written_is_not_lost(page_of, conversation, sandbox):
+    sandbox.enqueue(say=LONG, rate=24)
+    page = page_of(conversation.owner, java_script_enabled=False)
+    page.goto(conversation.get_absolute_url())
+    box = page.get_by_label("Message", exact=True)
+
+    send(page, "Tell me")
+    expect(page.locator("meta[http-equiv=refresh]")).to_have_count(1)
+    expect(box).to_be_hidden()
+    page.get_by_role("link", name="Write the next message").click()
+    expect(page.locator("meta[http-equiv=refresh]")).to_have_count(0)
+    box.fill("What I think meanwhile")
+    page.get_by_role("button", name="Look again").click()
+    expect(box).to_have_value("What I think meanwhile")
+    box.fill("What I think of it by now")
+    while page.get_by_role("button", name="Look again").count():
+        page.get_by_role("button", name="Look again").click()
+
+    assert body(page).inner_text() == LONG
+    expect(box).to_have_value("What I think of it by now")
+
+
+def test_without_javascript_a_file_that_is_chosen_is_kept_while_somebody_looks_again(page_of, conversation, sandbox):
+    sandbox.enqueue(tokens=2000, rate=50)
+    page = page_of(conversation.owner, java_script_enabled=False)
+    page.goto(conversation.get_absolute_url())
+    send(page, "Tell me")
+    page.get_by_role("link", name="Write the next message").click()
+
+    page.get_by_label("Attach files").set_input_files({"name": "a.py", "mimeType": "text/plain", "buffer": b"a = 1"})
+    page.get_by_role("button", name="Look again").click()
+
+    expect(page.get_by_role("button", name="Remove a.py")).to_be_visible()
+    page.get_by_label("Message", exact=True).fill("And this?")
+    page.get_by_role("button", name="Stop").click()
+    while page.get_by_role("button", name="Look again").count():
+        page.get_by_role("button", name="Look again").click()
+    wait_for_end(page, "stopped")
+    expect(page.get_by_label("Message", exact=True)).to_have_value("And this?")
+    expect(page.get_by_role("button", name="Remove a.py")).to_be_visible()
 
 
 def test_a_first_answer_gives_the_conversation_its_title(page_of, alice):

@@ -105,4 +105,4 @@ def _find_in(records: list[UsageRecord], lines: dict, found: Comparison) -> None
 def _question(body: dict) -> str:
     """What a request asks."""
     content = [message["content"] for message in body["messages"] if message["role"] == "user"][-1]
-    return content if isinstance(content, str) else "".join(block.get("text", "") for block in content)
+    return content if isinstance(content, str) else [block["text"] for block in content if "text" in block][-1]

@@ -82,7 +82,7 @@ def test_c42_a_restored_backup_goes_on_where_it_was_taken(product, me, chats, sa
     reply = me.page(ended(interrupted))
     assert reply.status == "interrupted"
     assert reply.text
-    assert "Retry" in reply.buttons
+    assert "Try again" in reply.buttons
     assert interrupted.usage_records.get().confidence == "estimated"
     assert Turn.objects.count() == 2
     assert posts() == 2

@@ -195,7 +195,7 @@ def test_c11_what_a_worker_brings_after_it_was_replaced_is_not_paid_for_again(
 
     reply = me.page(turn)
     assert reply.status == "interrupted"
-    assert "Retry" in reply.buttons
+    assert "Try again" in reply.buttons
     assert reply.text
     record = turn.usage_records.get()
     # Who has seen the end after all corrects what the sweeper could only guess.

@@ -8,6 +8,7 @@ from django.conf import settings
 
 from chat.endings import ENDINGS
 from chat.models import Turn
+from chat.summaries import FAILURES
 from tests.chaos.conftest import begun, ended
 from tests.chaos.test_provider import ANSWER, EXACT, TALE, calls
 
@@ -52,7 +53,13 @@ IN_THE_COMPOSER = {
     "max_tokens_thinking": "Choose less effort and send it again.",
     "refusal": "Ask in another way, or choose another model.",
 }
-NAMES = {"retry": "Retry", "continue": "Continue", "ask": "Ask for more", "new": "New chat"}
+NAMES = {
+    "retry": "Try again",
+    "continue": "Continue",
+    "ask": "Ask for more",
+    "summarise": "Summarise the older turns",
+    "new": "New chat",
+}
 
 
 def beside(me, turn) -> tuple[str, list[str]]:
@@ -123,7 +130,9 @@ def test_every_ending_that_claude_can_cause_has_its_words_and_its_next_step(me, 
     for kind, turn in turns.items():
         turn, ending = ended(turn), ENDINGS[kind]
         actions = ending.actions if turn.reply.text else ending.without_text().actions
-        assert beside(me, turn) == (ending.words, [NAMES[action] for action in actions])
+        is_left_out = not turn.reply.text and (turn.stop_reason == "refusal" or turn.error == "too_large")
+        words = ending.words + (" Claude does not read this question any more." if is_left_out else "")
+        assert beside(me, turn) == (words, [NAMES[action] for action in actions])
 
 
 @pytest.mark.smoke
@@ -152,7 +161,8 @@ def test_whatever_can_go_wrong_has_an_ending():
     kinds = {kind for source in sources for kind in raised.findall(source)}
 
     assert len(kinds) > 15
-    assert kinds - {"replaced"} <= ENDINGS.keys()  # that one is nobody's end: somebody else goes on
+    # "replaced" is nobody's end: somebody else goes on.
+    assert kinds - {"replaced"} <= ENDINGS.keys() | FAILURES.keys()
 
 
 def test_what_was_stopped_can_be_continued_or_asked_again(me, chats, sandbox):
@@ -162,7 +172,7 @@ def test_what_was_stopped_can_be_continued_or_asked_again(me, chats, sandbox):
     for turn in turns:
         assert me.stop(turn).status_code == 204
     stopped = [ended(turn) for turn in turns]
-    assert [beside(me, turn) for turn in stopped] == [("Stopped.", ["Continue", "Retry"])] * 2
+    assert [beside(me, turn) for turn in stopped] == [("Stopped.", ["Continue", "Try again"])] * 2
     sandbox.enqueue(match="Please continue", say="And that was the tale.")
 
     rest = ended(me.ask("Please continue exactly where you stopped.", to=one))
@@ -181,4 +191,4 @@ def test_what_was_stopped_before_its_first_word_can_only_be_asked_again(me, conv
 
     me.stop(turn)
 
-    assert beside(me, ended(turn)) == ("Stopped.", ["Retry"])
+    assert beside(me, ended(turn)) == ("Stopped.", ["Try again"])

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from chat.models import Turn, UsageRecord
-from chat.views.conversations import BUSY, REUSED
+from chat.views.messages import BUSY, REUSED
 from tests.books import SONNET, at_once, never_over_a_limit, row
 from tests.chaos.conftest import begun, ended
 from tests.conftest import wait_until

@@ -44,7 +44,7 @@ def broken_off(me, posts):
             BROKE if turn.reply.text else "Interrupted: the connection to Claude broke. What it cost is an estimate."
         )
         assert (reply.status, reply.ending) == ("interrupted", broke)
-        assert reply.buttons == (["Continue", "Retry"] if turn.reply.text else ["Retry"])
+        assert reply.buttons == (["Continue", "Try again"] if turn.reply.text else ["Try again"])
         assert "estimated" in reply.footer
         assert reply.text == on_one_line(turn.reply.text)
         assert turn.reply.html in tab.wait().final
@@ -102,7 +102,7 @@ def test_c14_a_claude_that_stays_broken_is_given_up_after_three_tries_and_retry_
 
     reply = me.page(turn)
     assert (reply.status, reply.text, reply.footer) == ("failed", "", "")
-    assert (reply.ending, reply.buttons) == ("Claude had a fault. Nothing was charged.", ["Retry"])
+    assert (reply.ending, reply.buttons) == ("Claude had a fault. Nothing was charged.", ["Try again"])
     assert calls(turn) == [FREE] * 3
     assert posts() == 3
 
@@ -137,7 +137,7 @@ def test_c15_where_the_service_is_closed_to_us_nobody_asks_again_and_the_adminis
     assert reply.status == "failed"
     assert reply.ending.startswith("The service is not available: ")
     assert reply.ending.endswith("The administrators have been told.")
-    assert reply.buttons == ["Retry"]
+    assert reply.buttons == ["Try again"]
     assert Alarm.objects.filter(kind=alarm).count() == 1
     assert calls(turn) == [FREE]
     assert posts() == 1
@@ -241,7 +241,7 @@ def test_c19_where_nobody_listens_three_tries_are_made_and_the_reader_is_told(me
 
     reply = me.page(turn)
     assert (reply.status, reply.ending) == ("failed", "Claude could not be reached. Nothing was charged.")
-    assert reply.buttons == ["Retry"]
+    assert reply.buttons == ["Try again"]
     assert calls(turn) == [FREE] * 3
     assert not sandbox.requests
 

@@ -28,7 +28,7 @@ def test_c17_no_answer_at_all_is_a_failure_and_only_the_reader_asks_again(me, co
     turn, reply = ended(turn), me.page(turn)
     assert (reply.status, reply.text) == ("failed", "")
     assert reply.ending == "Claude did not answer in time. What it cost is an estimate."
-    assert reply.buttons == ["Retry"]
+    assert reply.buttons == ["Try again"]
     assert reply.ending in tab.final
     record = turn.usage_records.get()
     assert calls(turn) == [ESTIMATE]
@@ -53,7 +53,7 @@ def test_c18_an_answer_that_stops_in_the_middle_is_interrupted(me, chats, sandbo
         turn, reply = ended(turn), me.page(turn)
         stalled = STALLED if turn.reply.text else "Interrupted: Claude stopped writing. What it cost is an estimate."
         assert (reply.status, reply.ending) == ("interrupted", stalled)
-        assert reply.buttons == (["Continue", "Retry"] if turn.reply.text else ["Retry"])
+        assert reply.buttons == (["Continue", "Try again"] if turn.reply.text else ["Try again"])
         assert "estimated" in reply.footer
         assert TALE.startswith(turn.reply.text)
         assert bool(turn.reply.text) == (words != "thinks for ever")

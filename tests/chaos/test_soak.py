@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth.models import Group
 
-from chat.models import Budget, Conversation, Turn, UsageRecord
+from chat.models import Budget, Conversation, NextMessage, Summary, Turn, UsageRecord
 from chat.money import nano
 from tests import environment
 from tests.books import SONNET
@@ -25,12 +25,13 @@ from tests.conftest import wait_until
 SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
 SEED = os.environ.get("SOAK_SEED", "1") or str(random.randrange(1_000_000))
 PEOPLE = 50
-# A title whose worker died is charged for after two minutes, so a short run is one without titles.
-WITH_TITLES = SECONDS > 120
-SETTLES_WITHIN = 180 if WITH_TITLES else 60
+# A title or a summary whose worker died is charged for after two minutes, so a short run is one without them.
+HAS_TIME = SECONDS > 120
+SETTLES_WITHIN = 180 if HAS_TIME else 60
 PACE = 4  # seconds between two questions of a person, on average, while nothing is watched
 OURS = ("web", "worker", "sweeper")
 PATIENCE = {"NO_PROGRESS_SECONDS": "3", "TURN_DEADLINE_SECONDS": "15", "RETRY_PATIENCE_SECONDS": "5"}
+SUMMARIES = {"SUMMARISE_AT_PERCENT": "1" if HAS_TIME else "0"}
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def impatient(_product):
     """The product has less patience than usual: what Claude leaves hanging is over before the test is."""
     usual = dict(_product.environment)
     _product.end(*OURS)
-    _product.environment.update(PATIENCE)
+    _product.environment.update(PATIENCE | SUMMARIES)
     yield
     _product.end(*OURS)
     _product.environment.clear()
@@ -64,7 +65,7 @@ def members(person):
     Conversation.objects.bulk_create(chats)
     diary = Diary()
     members = [
-        crowd.Member(number, person(user), diary, SEED, pace=PACE, starts_chats=WITH_TITLES).given(
+        crowd.Member(number, person(user), diary, SEED, pace=PACE, has_time=HAS_TIME).given(
             [chat for chat in chats if chat.owner_id == user.id]
         )
         for number, user in enumerate(users)
@@ -123,4 +124,5 @@ def _unforeseen(product) -> set[str]:
 
 
 def _open() -> bool:
-    return Turn.objects.live().exists() or UsageRecord.objects.filter(state__in=UsageRecord.OPEN).exists()
+    waiting = NextMessage.objects.filter(held_back="").exists() or Summary.objects.live().exists()
+    return waiting or Turn.objects.live().exists() or UsageRecord.objects.filter(state__in=UsageRecord.OPEN).exists()

@@ -96,7 +96,7 @@ def test_c01_a_worker_killed_after_it_has_sent(product, me, conversation, sandbo
     tab.wait()
     reply, has_text = me.page(turn), place in ("mid_answer", "after_last_byte")
     assert (reply.status, reply.ending) == ("interrupted", LOST + KEPT * has_text)
-    assert "Retry" in reply.buttons
+    assert "Try again" in reply.buttons
     assert bool(reply.text) == has_text
     assert turn.reply.html in tab.final
     record = turn.usage_records.get()
@@ -199,7 +199,7 @@ def test_c04_a_worker_that_takes_too_long_to_leave_is_killed(product, me, conver
 
     reply = me.page(turn)
     assert (reply.status, reply.ending) == ("interrupted", LOST + KEPT)
-    assert "Retry" in reply.buttons
+    assert "Try again" in reply.buttons
     assert reply.text
     assert turn.reply.html in tab.wait().final
     assert turn.usage_records.get().confidence == "estimated"

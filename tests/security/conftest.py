@@ -7,12 +7,13 @@ import pytest
 from allauth.account.models import EmailAddress
 from django.contrib import admin
 from django.contrib.auth.models import Group
+from django.core.files.base import ContentFile
 from django.db import connection
 from django.test import Client
 from django.test.client import ClientHandler
 
 from chat import alarms, spend
-from chat.models import Budget, BudgetPeriod, BudgetWarning, Conversation, Turn, UsageRecord, User
+from chat.models import Attachment, Budget, BudgetPeriod, BudgetWarning, Conversation, Turn, UsageRecord, User
 from chat.pricing import Terms, Usage
 from tests.conftest import PASSWORD
 from tests.security.routes import PEOPLE, model_of
@@ -24,6 +25,8 @@ SECRETS = {
     "question": "canary-of-the-question",
     "answer": "canary-of-the-answer",
     "thinking": "canary-of-the-thinking",
+    "file": "canary-of-the-file",
+    "summary": "canary-of-the-summary",
 }
 STANDS_FOR = {"key": "x", "uidb36": "1", "app_label": "chat", "url": "nowhere"}
 
@@ -97,15 +100,20 @@ def address(answered, alice, limit):
     limit(alice, "5")
     asked = alice.budget_requests.create(amount=1_000_000_000, reason="Because", until="2030-01-01")
     period = BudgetPeriod.objects.get(account=f"user:{alice.pk}")
+    attachment = stored_picture(alice)
     warning = BudgetWarning.objects.create(period=period, mode="block", percent=80, limit=1, spent=1)
     alarms.sound("no_key", "Set the key.")
     Group.objects.create(name="Team")
     EmailAddress.objects.create(user=alice, email="alice@example.org")
+    summary = answered.conversation.summaries.create(last=answered.reply, text=SECRETS["summary"], state="done")
 
     def address(route: str) -> str:
         path = re.sub(r"\^?\(\?P<(\w+)>[^)]*\)\$?", lambda match: STANDS_FOR[match[1]], route.replace("^", ""))
         path = path.replace("<uuid:conversation_id>", str(answered.conversation_id))
+        path = path.replace("<uuid:summary_id>", str(summary.id))
+        path = path.replace("<uuid:attachment_id>", str(attachment.id))
         path = path.replace("<uuid:turn_id>", str(answered.id)).replace("<path:content_type_id>", "1")
+        path = path.replace("<uuid:message_id>", str(answered.question_id))
         path = path.replace("<uuid:record_id>", str(answered.usage_records.get().id))
         path = path.replace("<int:request_id>", str(asked.pk)).replace("<int:user_id>", str(alice.pk))
         path = path.replace("<int:warning_id>", str(warning.pk))
@@ -116,6 +124,12 @@ def address(answered, alice, limit):
         return "/" + path.replace("<path:object_id>", "1").rstrip("$")
 
     return address
+
+
+def stored_picture(owner: User) -> Attachment:
+    attachment = Attachment(owner=owner, name=SECRETS["file"], kind="image", size=1, width=1, height=1, thumbnail=b"1")
+    attachment.file.save("", ContentFile(b"1"))
+    return attachment
 
 
 def rows(*, but: tuple[str, ...] = ()) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ import pytest
 from django.templatetags.static import static
 from django.test import Client
 
-from chat import thread
+from chat import sidebar
 from tests.conftest import PASSWORD
 from tests.pages import without_tokens
 from tests.security.routes import every_route
@@ -17,6 +17,8 @@ CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; font-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; object-src 'none'"
 )
+# What people have attached gets less than a page: nothing at all.
+FILES, INERT = {"application/octet-stream", "image/webp"}, "sandbox; default-src 'none'"
 ELSEWHERE = [
     "//evil.example/",
     "https://evil.example/",
@@ -35,7 +37,7 @@ ELSEWHERE = [
 def problems(headers, *, signed_in: bool) -> list[str]:
     """What is missing from the headers of an answer."""
     wanted = {
-        "Content-Security-Policy": CSP,
+        "Content-Security-Policy": INERT if headers.get("Content-Type") in FILES else CSP,
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "same-origin",
         "X-Frame-Options": "DENY",
@@ -77,7 +79,7 @@ def test_so_do_refusals_and_failures(people, answered, waiting, alice, monkeypat
         client.post(f"/turns/{answered.id}/stop/", headers={"HX-Request": "true"}),
         strict.post(busy, {"text": "Hello"}),
     ]
-    monkeypatch.setattr(thread, "sidebar", None)
+    monkeypatch.setattr(sidebar, "sidebar", None)
     answers.append(client.get("/conversations/"))
 
     assert [answer.status_code for answer in answers] == [409, 422, 409, 204, 403, 500]

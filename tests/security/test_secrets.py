@@ -9,7 +9,7 @@ import structlog
 from django.conf import settings
 from django.test import Client
 
-from chat import thread
+from chat import sidebar
 from chat.models import User
 from tests.conftest import wait_until
 from tests.pages import without_tokens
@@ -66,7 +66,7 @@ def test_a_failure_shows_nothing_of_itself(browse, alice, monkeypatch, log):
     def fail(*args):
         raise RuntimeError("a fault near the database")
 
-    monkeypatch.setattr(thread, "sidebar", fail)
+    monkeypatch.setattr(sidebar, "sidebar", fail)
     client = browse(alice)
     client.raise_request_exception = False
 

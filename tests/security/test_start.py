@@ -47,12 +47,20 @@ WRONG = {
     "TURN_DEADLINE_SECONDS": ["0"],
     "RETRY_PATIENCE_SECONDS": ["0"],
     "WEB_THREADS": ["0", "many"],
+    "SEARCHES_PER_ANSWER": ["-1", "6", "many", "1.5"],
     "DEFAULT_LIMIT": ["0", "-5", "much", "nan", "inf"],
     "CALL_CEILING_DOLLARS": ["0", "-5", "much", "nan", "inf"],
     "CALL_CEILING_TOKENS": ["0", "-1", "many", "1.5"],
+    "LARGEST_FILE_MB": ["0", "21", "many"],
+    "FILES_PER_MESSAGE": ["0", "many"],
+    "UNSENT_FILES": ["0", "many"],
+    "UNSENT_FILES_MB": ["0", "many"],
+    "UNSENT_FILE_DAYS": ["0", "soon"],
     "INFERENCE_GEO": ["US", "moon"],
     "DEFAULT_MODEL": ["gpt-4"],
     "TITLE_MODEL": ["gpt-4"],
+    "SUMMARY_MODEL": ["gpt-4"],
+    "SUMMARISE_AT_PERCENT": ["-1", "96", "most"],
     "MODELS": ["gpt-4"],
 }
 # Any text may be right: only the world outside can tell.
@@ -61,6 +69,7 @@ FREE = {
     "ANTHROPIC_ADMIN_KEY",
     "ANTHROPIC_API_KEY",
     "DEFAULT_FROM_EMAIL",
+    "MEDIA_ROOT",
     "METRICS_TOKEN",
     "STATIC_ROOT",
 }

@@ -227,7 +227,7 @@ def _everything(*meant: str) -> dict:
 @pytest.mark.django_db
 def test_a_form_sets_what_it_asks_for_and_nothing_else(browse, alice, bob, conversation):
     """S18: the same rows with every other key in the world as without."""
-    form, settings = {"text", "client_id", "model", "effort"}, {"title", "system_prompt"}
+    form, settings = {"text", "client_id", "model", "effort", "attachments"}, {"title", "system_prompt"}
     assert len(ALL_FIELDS) > 100
     client = browse(alice)
     people = ("chat_user", "chat_user_groups", "chat_user_user_permissions")

@@ -13,7 +13,8 @@ from tests.chaos.soak.questions import Question
 
 @dataclass
 class Sent:
-    """One press of Send or of Retry. `answers` are (second, status), as `Diary.answered` notes them."""
+    """One press of Send or of Try again. `answers` are (second, status), as `Diary.answered` notes them; `message` is
+    the question on the page. `taken_back` where somebody has tried to."""
 
     person: int
     chat: uuid.UUID
@@ -21,6 +22,8 @@ class Sent:
     question: Question
     answers: list[tuple[float, int | str]] = field(default_factory=list)
     turn: str = ""
+    message: str = ""
+    taken_back: bool = False
 
     @property
     def was_accepted(self) -> bool:

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from django.db.models import F
 
 from chat import audit
-from chat.models import BudgetPeriod, LedgerEntry, Message, Turn, UsageRecord
+from chat.models import BudgetPeriod, LedgerEntry, Message, NextMessage, Summary, Turn, UsageRecord
 from tests.chaos.invoice import Comparison
 from tests.chaos.soak.crowd import Member
 from tests.chaos.soak.diary import Diary
-from tests.chaos.soak.questions import Question, marker_in
+from tests.chaos.soak.questions import Question, marker_in, searched
 
 # What our processes, Django, uvicorn and Celery log of an exception that nobody has thought of.
 UNFORESEEN = (
@@ -41,7 +41,9 @@ class Laws:
     ):
         self._diary, self._members, self._compared, self._unforeseen = diary, members, compared, unforeseen
         self._questions: dict[str, Question] = {sent.question.marker: sent.question for sent in diary.sent}
-        self._posts = Counter(_asked_in(post["body"]) for post in posts if post["body"].get("stream"))
+        streams = [post["body"] for post in posts if post["body"].get("stream")]
+        self._posts = Counter(_asked_in(body) for body in streams if not _is_for_a_summary(body))
+        self._posts_for_summaries = sum(map(_is_for_a_summary, streams))
         self.turns = list(Turn.objects.select_related("question", "reply", "conversation"))
         self.records: dict = defaultdict(list)
         for record in UsageRecord.objects.filter(purpose="reply").order_by("admitted_at", "id"):
@@ -56,17 +58,28 @@ class Laws:
         return found + [Breach("every exception has been thought of", line[:1500]) for line in self._unforeseen]
 
     def lost(self) -> list[Breach]:
-        return [*self._accepted_turns_are_there(), *self._all_have_ended()]
+        return [*self._accepted_turns_are_there(), *self._all_have_ended(), *self._nothing_waits_for_ever()]
 
     def doubled(self) -> list[Breach]:
-        return [*self._questions_are_there_once(), *self._billed_once(), *self._sent_no_more_than_booked()]
+        once = (self._questions_are_there_once, self._billed_once, self._sent_no_more_than_booked, self._summaries)
+        return [breach for law in once for breach in law()]
 
     def _accepted_turns_are_there(self) -> Iterator[Breach]:
+        """As a turn, or held back with words; or its writer has it in the composer again."""
         there = {(turn.user_id, turn.client_id) for turn in self.turns}
+        there |= set(NextMessage.objects.values_list("conversation__owner", "client_id"))
         for sent in self._diary.sent:
             user = self._members[sent.person].person.user
-            if sent.was_accepted and sent.chat not in self._diary.deleted and (user.id, sent.client_id) not in there:
+            expected = sent.was_accepted and not sent.taken_back and sent.chat not in self._diary.deleted
+            if expected and (user.id, sent.client_id) not in there:
                 yield Breach("an accepted question is there", f"{sent.question.marker} was accepted and is nowhere")
+
+    def _nothing_waits_for_ever(self) -> Iterator[Breach]:
+        for waiting in NextMessage.objects.filter(held_back="").select_related("waits_for"):
+            words = f"{waiting.text[:20]} waits for {waiting.waits_for}"
+            yield Breach("what waits is sent or held back", words, waiting.waits_for)
+        for summary in Summary.objects.live():
+            yield Breach("every summary ends", f"{summary} is {summary.state}")
 
     def _all_have_ended(self) -> Iterator[Breach]:
         for turn in self.turns:
@@ -75,6 +88,8 @@ class Laws:
 
     def _questions_are_there_once(self) -> Iterator[Breach]:
         asked = Counter(map(marker_in, Message.objects.filter(role="user").values_list("text", flat=True)))
+        for marker in NextMessage.objects.values_list("text", flat=True):
+            asked[marker_in(marker)] += 1
         for marker, count in asked.items():
             if count > 1:
                 yield Breach("a question is there once", f"{marker} is there {count} times")
@@ -98,11 +113,22 @@ class Laws:
                 words = f"{self._posts[marker]} requests for {marker}, and {booked[marker]} in the books"
                 yield Breach("a request is booked before it is sent", words, turn)
 
+    def _summaries(self) -> Iterator[Breach]:
+        """Each is one call, and each request for one is in the books."""
+        calls = UsageRecord.objects.filter(purpose="summary")
+        booked, rows = calls.exclude(conversation=None).count(), Summary.objects.exclude(record=None).count()
+        if booked != rows:
+            yield Breach("a summary is one call", f"{rows} summaries, and {booked} calls for them")
+        if self._posts_for_summaries > calls.count():
+            words = f"{self._posts_for_summaries} requests for summaries, and {calls.count()} in the books"
+            yield Breach("a request is booked before it is sent", words)
+
     def _words_are_their_own(self) -> Iterator[Breach]:
         """A finished answer has every word that the provider said to that question; another one begins like it."""
         for turn in self.turns:
             question = self._questions[marker_in(turn.question.text)]
             text, calls = turn.reply.text, [r for r in self.records[turn.id] if r.state == UsageRecord.State.SETTLED]
+            text = searched(text) if question.searches else text
             whole = turn.state == Turn.State.DONE and turn.stop_reason != "max_tokens"
             if turn.stop_reason == "refusal":
                 right = text == ""
@@ -174,4 +200,9 @@ def over_a_limit() -> list[BudgetPeriod]:
 def _asked_in(body: dict) -> str:
     """The marker of the question that a request is about."""
     asked = [message["content"] for message in body["messages"] if message["role"] == "user"][-1]
-    return marker_in(asked if isinstance(asked, str) else " ".join(block.get("text", "") for block in asked))
+    # What stands for older messages comes before the question.
+    return marker_in(asked if isinstance(asked, str) else [block["text"] for block in asked if "text" in block][-1])
+
+
+def _is_for_a_summary(body: dict) -> bool:
+    return str(body["messages"][0]["content"]).startswith("<transcript>")

@@ -40,7 +40,13 @@ _SCENARIOS = [
     (3, "pause", "stop=pause_turn times=1"),
     (1, "pause for good", "stop=pause_turn"),
     (1, "full window", "stop=model_context_window_exceeded"),
+    (4, "searching", "searches=1"),
+    (2, "searching", "searches=3"),
+    (1, "searching", "searches=2 cut_at={k}"),
+    (1, "searching", "searches=3 stop=pause_turn times=1"),
 ]
+# What the stand-in says before it searches, and what it cites, with our link behind it; as far as it came.
+_ABOUT_SEARCHING = re.compile(r"I'll look that up\.(A stand-in has [^\n]*(\n\n|$)|A[^\n]{0,14}$)?")
 
 
 @dataclass
@@ -52,6 +58,10 @@ class Question:
     text: str
     said: str
     client_id: uuid.UUID = field(default_factory=uuid.uuid4)
+
+    @property
+    def searches(self) -> bool:
+        return self.scenario == "searching"
 
 
 def draw(rng: random.Random, person: int, number: int) -> Question:
@@ -68,6 +78,11 @@ def draw(rng: random.Random, person: int, number: int) -> Question:
 def marker_in(text: str) -> str:
     found = MARKER.search(text)
     return found[0] if found else ""
+
+
+def searched(text: str) -> str:
+    """What an answer says to its question, without the words around a search."""
+    return "" if text and "I'll look that up.".startswith(text) else _ABOUT_SEARCHING.sub("", text)
 
 
 def _answer(rng: random.Random, marker: str) -> str:

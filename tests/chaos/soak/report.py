@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from chat.models import Turn
+from chat.models import Attachment, Summary, Turn
 from chat.money import spoken
 from tests.chaos.invoice import Comparison
 from tests.chaos.product import Product
@@ -27,6 +27,11 @@ def table(head: str, diary: Diary, laws: Laws, compared: Comparison) -> str:
             head,
             _row("turns", f"{len(turns)} at the end, {accepted} accepted, {compared.posts} requests to the provider"),
             _row("ended as", _counted(endings)),
+            _row(
+                "followed", f"{len([turn for turn in turns if turn.asked_after_id])} turns that had waited for another"
+            ),
+            _row("summaries", _counted(Counter(map(_kind, Summary.objects.all()))) or "none"),
+            _row("files", f"{Attachment.objects.exclude(conversation=None).count()} sent"),
             _row("faults", f"{len(diary.faults)}: {_counted(faults)}"),
             _row("people got", _counted(statuses)),
             _row("watchers", f"{len(diary.watched)}, who came back {came_back} times"),
@@ -78,6 +83,11 @@ def _logged(product: Product, word: str) -> list[str]:
     """The beginning and the end of each line: a traceback stands between."""
     lines = product.log_lines(word)
     return [f"    log: {line if len(line) < 700 else line[:300] + ' … ' + line[-400:]}" for line in lines]
+
+
+def _kind(summary: Summary) -> str:
+    kind = "before an answer" if summary.automatic else "for a new chat" if summary.begins_a_chat else "by hand"
+    return f"{kind} {summary.state}{': ' + summary.error if summary.error else ''}"
 
 
 def _why(turn: Turn) -> str:

@@ -1,11 +1,7 @@
-"""The only door to money: hold for a call, send it, settle it, void it, adjust it.
+"""Putting money aside for a call before it is sent: in every budget that applies, or in none.
 
-Every function is one transaction (or a part of the caller's). The order of locks is always: turn, usage
-record, budget periods by account; so two of them wait for each other, but never in a circle.
-
-`hold` and `admit` put aside the worst case of a call in every budget that applies, or in none. The conditional
-UPDATE in `_hold` is what makes overspending impossible, whatever runs at the same time; everything before it
-only finds out how much fits.
+The conditional UPDATE in `_hold` is what makes overspending impossible, whatever runs at the same time; everything
+before it only finds out how much fits.
 """
 
 import uuid
@@ -14,15 +10,25 @@ from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from chat import catalogue, pricing
-from chat.budgets import EVERYONE, Account, accounts_for, enter_the_books, groups_of, open_period, periods_with
+from chat.budgets import (
+    EVERYONE,
+    Account,
+    Standing,
+    accounts_for,
+    enter_the_books,
+    groups_of,
+    open_period,
+    standings,
+)
 from chat.models import BudgetPeriod, LedgerEntry, Price, Turn, UsageRecord, User
 from chat.prepared import Prepared
-from chat.pricing import Terms, Usage
+from chat.pricing import Terms
+from chat.spend.entries import entries
 
 # An answer that may not have this many tokens would be cut before it says anything.
 LEAST_TOKENS = 512
@@ -47,8 +53,10 @@ class OverBudget(Exception):
 
     @property
     def is_certain(self) -> bool:
-        """Whether an exact count of the prompt cannot help: not even a fraction of our bound would fit."""
-        terms = replace(self.call.terms, input_bound=self.call.terms.input_bound // MOST_BYTES_PER_TOKEN)
+        """Whether an exact count of the prompt cannot help: not even a fraction of our bound would fit, which is all
+        that its text has. How little a file has, nobody knows."""
+        terms = self.call.terms
+        terms = replace(terms, input_bound=(terms.input_bound - terms.of_files) // MOST_BYTES_PER_TOKEN)
         return pricing.worst_case(self.numbers, terms, self.call.least) > self.left
 
 
@@ -113,6 +121,30 @@ def foresee(call: Call) -> OverBudget | None:
     return None
 
 
+def quote(call: Call) -> tuple[int, int]:
+    """`max_tokens` and the nano-dollars that `hold` would put aside now. Raises as it does. A look without a lock."""
+    try:
+        price, now = current_price(call.model)
+        numbers, groups = price.numbers(), groups_of(call.user.pk)
+        accounts = accounts_for(call.user.pk, groups, now)
+        try:
+            periods = _periods(accounts, _keys(call.user.pk, groups), now, locked=False)
+        except _NotOpened:
+            periods = [_as_period(standing) for standing in standings(call.user, now)]
+        max_tokens = _fitting(call, numbers, accounts, periods)
+        return max_tokens, pricing.worst_case(numbers, call.terms, max_tokens)
+    except pricing.Unpriced as what:
+        raise Unpriceable(call.model) from what
+
+
+def current_price(model: str) -> tuple[Price, datetime]:
+    """The usable price of a model or of what its alias stands for, and the database's time. Raises Unpriceable."""
+    found: list[Any] = _prices(catalogue.find(model).id)
+    if not found or not found[0].is_usable:
+        raise Unpriceable(model)
+    return found[0], found[0].now
+
+
 def _opened(call: Call, state: str) -> UsageRecord:
     while True:
         try:
@@ -155,91 +187,8 @@ def _open(call: Call, state: str) -> UsageRecord:
     )
     for period in periods:
         _hold(period, worst)
-    LedgerEntry.objects.bulk_create(_entries(record, periods, LedgerEntry.Kind.HOLD, worst))
+    LedgerEntry.objects.bulk_create(entries(record, periods, LedgerEntry.Kind.HOLD, worst))
     return record
-
-
-def current_price(model: str) -> tuple[Price, datetime]:
-    """The usable price of a model or of what its alias stands for, and the database's time. Raises Unpriceable."""
-    found: list[Any] = _prices(catalogue.find(model).id)
-    if not found or not found[0].is_usable:
-        raise Unpriceable(model)
-    return found[0], found[0].now
-
-
-@transaction.atomic
-def settle(record: UsageRecord, used: Usage, *, exact: bool, cost: int | None = None, **facts) -> bool:
-    """Charge what a call cost and release its hold. False if that had been done before: then nothing happens.
-
-    An estimated cost never exceeds the hold. `facts` are further columns of the record (stop_reason, …).
-    """
-    cost = _cost(record, used, exact, cost)
-    return _close(record, UsageRecord.State.SETTLED, cost, {"cost": cost, **_columns(used, exact=exact), **facts})
-
-
-@transaction.atomic
-def settle_again(record: UsageRecord, used: Usage, *, exact: bool, cost: int | None = None, **facts) -> bool:
-    """Correct an estimate of the sweeper's by what the call's own worker knows, who has come back. As `settle`.
-
-    False if that is not better: if somebody has corrected it, or if it is another estimate and a lower one.
-    """
-    row = UsageRecord.objects.select_for_update().get(id=record.id)
-    is_estimate = row.state == UsageRecord.State.SETTLED and row.confidence == UsageRecord.Confidence.ESTIMATED
-    cost = _cost(row, used, exact, cost)
-    if not is_estimate or (cost <= row.cost and not exact) or _corrections(row).exists():
-        return False
-    if cost != row.cost:
-        adjust(row, cost - row.cost, actor=None, reason="The worker had only been asleep, and knew more of the call.")
-    UsageRecord.objects.filter(id=row.id).update(**_columns(used, exact=exact), **facts)
-    return True
-
-
-@transaction.atomic
-def void(record: UsageRecord, **facts) -> bool:
-    """Release the hold of a call that cannot have been billed. False if the call was closed before."""
-    return _close(record, UsageRecord.State.VOID, 0, facts)
-
-
-def estimate(record: UsageRecord, start: dict, visible_tokens: int, hidden_seconds: float) -> Usage:
-    """The usage of a call whose end was not seen: never less than was used, as far as one can know.
-
-    `start` is the usage of `message_start` (empty if that was not seen either), `visible_tokens` a bound of the
-    text that arrived, `hidden_seconds` all the time in which the model may have written what we did not see.
-    """
-    output = min(record.max_tokens, visible_tokens + pricing.hidden_tokens(hidden_seconds))
-    return pricing.unfinished(record.price_numbers, terms_of(record), output, start)
-
-
-def usage_of(record: UsageRecord, raw: dict) -> Usage:
-    """The provider's usage object, read under the terms of the call."""
-    return Usage.read(raw, ttl=terms_of(record).ttl)
-
-
-def terms_of(record: UsageRecord) -> Terms:
-    """Under which terms a call was admitted."""
-    return Terms(input_bound=record.input_bound, **record.terms)
-
-
-@transaction.atomic
-def adjust(record: UsageRecord, amount: int, *, actor: User | None, reason: str) -> None:
-    """Correct a settled call by an entry of its own: `amount` nano-dollars are added to its cost (or taken off).
-
-    Without an `actor` Tally does it itself. Raises ValueError when the cost would fall below zero or when the call is
-    still running.
-    """
-    row = UsageRecord.objects.select_for_update().get(id=record.id)
-    if row.state != UsageRecord.State.SETTLED or row.cost + amount < 0:
-        raise ValueError("Only a settled call can be corrected, and not to below zero.")
-    UsageRecord.objects.filter(id=row.id).update(cost=F("cost") + amount)
-    number = _corrections(row).count()
-    held_in = set(BudgetPeriod.objects.filter(entries__record=row, entries__kind="hold"))
-    why = {"actor": f"user:{actor.pk}" if actor else "", "reason": reason}
-    for period in sorted(held_in | set(periods_with(row)), key=lambda period: (period.account, period.period)):
-        BudgetPeriod.objects.filter(id=period.id).update(spent=F("spent") + amount)
-        [entry] = _entries(row, [period], LedgerEntry.Kind.ADJUST, amount, number, **why)
-        if period not in held_in:
-            entry.record = None  # the period was opened later, and has the call's cost in its opening sum
-        entry.save()
 
 
 _prices = Prepared(
@@ -267,7 +216,7 @@ class _NotOpened(Exception):
 
 def _rest_of(terms: Terms) -> dict:
     rest = asdict(terms)
-    del rest["input_bound"]
+    del rest["input_bound"], rest["of_files"]
     return rest
 
 
@@ -282,14 +231,27 @@ def _room(
     """The periods that a call is counted in, and the `max_tokens` that fit into all of them. Raises OverBudget."""
     accounts = accounts_for(call.user.pk, groups, now)
     periods = _periods(accounts, _keys(call.user.pk, groups), now, locked=locked)
+    return periods, _fitting(call, numbers, accounts, periods)
+
+
+def _fitting(call: Call, numbers: dict, accounts: list[Account], periods: list[BudgetPeriod]) -> int:
+    """The `max_tokens` that fit into all of the periods. Raises OverBudget."""
     tightest = min((period for period in periods if period.limit is not None), key=_left, default=None)
     if tightest is None:
-        return periods, call.wanted_tokens
+        return call.wanted_tokens
     max_tokens = min(call.wanted_tokens, pricing.affordable_tokens(numbers, call.terms, _left(tightest)))
     if max_tokens < call.least:
         [account] = [a for a in accounts if (a.key, a.period) == (tightest.account, tightest.period)]
         raise OverBudget(account, tightest, call, numbers)
-    return periods, max_tokens
+    return max_tokens
+
+
+def _as_period(standing: Standing) -> BudgetPeriod:
+    """How an account stands whose row may not have been made yet; never to be saved."""
+    account = standing.account
+    row = BudgetPeriod(account=account.key, period=account.period, start=account.start, end=account.end)
+    row.limit, row.spent, row.held = account.limit, standing.spent, standing.held
+    return row
 
 
 def _periods(accounts: list[Account], keys: list[str], now: datetime, *, locked: bool = True) -> list[BudgetPeriod]:
@@ -318,67 +280,6 @@ def _hold(period: BudgetPeriod, amount: int) -> None:
         )
         if not cursor.rowcount:
             raise AssertionError(f"{period} was changed under its lock")
-
-
-def _columns(used: Usage, *, exact: bool) -> dict:
-    return {
-        "input_tokens": used.input,
-        "cache_write_5m_tokens": used.cache_write_5m,
-        "cache_write_1h_tokens": used.cache_write_1h,
-        "cache_read_tokens": used.cache_read,
-        "output_tokens": used.output,
-        "thinking_tokens": used.thinking,
-        "searches": used.searches,
-        "unknown_tokens": used.unknown,
-        "confidence": UsageRecord.Confidence.EXACT if exact else UsageRecord.Confidence.ESTIMATED,
-    }
-
-
-def _cost(record: UsageRecord, used: Usage, exact: bool, cost: int | None) -> int:
-    """The cost that is given, or else that of the tokens; an estimated one never exceeds the hold."""
-    if cost is None:
-        cost = pricing.cost(record.price_numbers, used)
-    return cost if exact else min(cost, record.held)
-
-
-def _corrections(record: UsageRecord) -> QuerySet[LedgerEntry]:
-    # By their keys: an entry in a period that was opened later does not name its call.
-    return LedgerEntry.objects.filter(key__startswith=f"adjust:{record.id}:")
-
-
-def _close(record: UsageRecord, state: str, cost: int, columns: dict) -> bool:
-    # Only what was sent can cost something: a hold whose call never left is void.
-    open_states = UsageRecord.OPEN if state == UsageRecord.State.VOID else [UsageRecord.State.SENT]
-    still_open = UsageRecord.objects.filter(id=record.id, state__in=open_states)
-    if not still_open.update(state=state, settled_at=Now(), **columns):
-        return False
-    periods = list(
-        BudgetPeriod.objects.filter(entries__record=record, entries__kind="hold").order_by("account", "period")
-    )
-    for period in periods:
-        BudgetPeriod.objects.filter(id=period.id).update(held=F("held") - record.held, spent=F("spent") + cost)
-    entries = _entries(record, periods, LedgerEntry.Kind.RELEASE, -record.held)
-    if cost:
-        entries += _entries(record, periods, LedgerEntry.Kind.CHARGE, cost)
-    LedgerEntry.objects.bulk_create(entries)
-    for name, value in {**columns, "state": state}.items():
-        setattr(record, name, value)
-    return True
-
-
-def _entries(record, periods, kind, amount: int, number: int = 0, **why) -> list[LedgerEntry]:
-    suffix = f":{number}" if number else ""
-    return [
-        LedgerEntry(
-            kind=kind,
-            amount=amount,
-            key=f"{kind}:{record.id}:{period.id}{suffix}",
-            period=period,
-            record=record,
-            **why,
-        )
-        for period in periods
-    ]
 
 
 def _left(period: BudgetPeriod) -> int:
