@@ -105,8 +105,8 @@ def worker(django_db_setup, django_db_blocker):
 
 
 @pytest.fixture(scope="session")
-def chromium():
-    """One browser for all tests that need one; its contexts are theirs."""
+def chromiums():
+    """`chromiums()`: one browser for all tests; another one if it has died, which costs only the test it died in."""
     from playwright.sync_api import sync_playwright
 
     path = local_browser.find()
@@ -115,9 +115,22 @@ def chromium():
     # Playwright's loop runs in this thread from now on, and Django would not let the ORM be used beside it.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET.split())
-        yield browser
-        browser.close()
+        launched = []
+
+        def living():
+            if not launched or not launched[-1].is_connected():
+                launched.append(playwright.chromium.launch(executable_path=path, args=QUIET.split()))
+            return launched[-1]
+
+        yield living
+        for browser in launched:
+            browser.close()
+
+
+@pytest.fixture
+def chromium(chromiums):
+    """The browser; its contexts are the test's."""
+    return chromiums()
 
 
 @pytest.fixture
