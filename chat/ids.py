@@ -5,6 +5,15 @@ import threading
 import time
 import uuid
 
+
+def as_uuid(value: object) -> uuid.UUID | None:
+    """The identifier that somebody sent; None if it is none."""
+    try:
+        return uuid.UUID(str(value))
+    except ValueError:
+        return None
+
+
 _lock = threading.Lock()
 _latest = 0
 

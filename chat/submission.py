@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from chat import alarms, budgets, catalogue, doorbell, pricing, spend, warnings
-from chat.claude import request_for, terms_of
+from chat.claude import Request, request_for, terms_of
 from chat.models import Attachment, Conversation, Message, Price, Turn, UsageRecord, User
 from chat.models.turn import TurnQuerySet
 from chat.pricing import Terms
@@ -123,6 +123,20 @@ def _fitting(prices: dict[str, dict], terms: Terms, left: int) -> list[str]:
 def call_of(turn: Turn, terms: Terms, wanted_tokens: int) -> spend.Call:
     """A turn's call for its reply."""
     return spend.Call(turn.user, UsageRecord.Purpose.REPLY, turn.model, terms, wanted_tokens, turn=turn)
+
+
+def call_beside(conversation: Conversation, purpose: UsageRecord.Purpose, request: Request) -> spend.Call:
+    """A call of a conversation that is no answer. Whole or not at all: half a title says something else, and half a
+    summary would leave out what came last."""
+    return spend.Call(
+        user=conversation.owner,
+        purpose=purpose,
+        model=request.model,
+        terms=terms_of(request),
+        wanted_tokens=request.wanted_tokens,
+        least_tokens=request.wanted_tokens,
+        conversation_id=conversation.id,
+    )
 
 
 def no_price(model: str) -> None:

@@ -217,16 +217,7 @@ def _is_wanted(summary: Summary) -> bool:
 
 def _admit(conversation: Conversation, request: Request) -> UsageRecord:
     """Hold money for it. Where our own bound does not fit, Claude is asked how many tokens it really is."""
-    call = spend.Call(
-        user=conversation.owner,
-        purpose=UsageRecord.Purpose.SUMMARY,
-        model=request.model,
-        terms=terms_of(request),
-        wanted_tokens=request.wanted_tokens,
-        # Half a summary would leave out what came last.
-        least_tokens=request.wanted_tokens,
-        conversation_id=conversation.id,
-    )
+    call = submission.call_beside(conversation, UsageRecord.Purpose.SUMMARY, request)
     try:
         return spend.admit(call)
     except spend.OverBudget as over:

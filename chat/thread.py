@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString, mark_safe
 from chat import files, fragments, progress, rendering
 from chat.endings import RETRY, Ending, ending_of, trying_again
 from chat.footer import Footer, footer_of
+from chat.ids import as_uuid
 from chat.models import Conversation, Message, Turn, UsageRecord
 from chat.models.tree import Tree
 from chat.streams import START
@@ -134,7 +135,7 @@ class Stretch:
 
 def asked_for(conversation: Conversation, address: Mapping, editing: dict | None = None) -> Stretch:
     """What a page has to show: the newest messages, or what its address names, or the question that is being edited."""
-    named = {name: _uuid(address.get(name)) for name in ("message", "before", "after")}
+    named = {name: as_uuid(address.get(name)) for name in ("message", "before", "after")}
     return stretch(conversation, **named | ({"message": editing["id"]} if editing else {}))
 
 
@@ -175,7 +176,7 @@ def below(conversation: Conversation, message: Message, *, instead_of: str | Non
     tree = conversation.tree()
     path = tree.path(conversation.active_leaf_id)
     rest = path[path.index(message.id) :]
-    if len(rest) > SHOWN or _uuid(instead_of) not in tree.children[message.parent_id]:
+    if len(rest) > SHOWN or as_uuid(instead_of) not in tree.children[message.parent_id]:
         return []
     return items(conversation.read(rest), children=tree.children)
 
@@ -239,13 +240,6 @@ def _siblings(messages: list[Message]) -> dict:
     if None in parents:
         beside |= Q(parent=None, conversation=messages[0].conversation_id)
     return Tree(Message.objects.filter(beside).values_list("id", "parent_id")).children if messages else {}
-
-
-def _uuid(text: str | None) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text or "")
-    except ValueError:
-        return None
 
 
 def _place(message: Message, siblings: list[uuid.UUID]) -> Place:

@@ -5,7 +5,7 @@ from django.db import IntegrityError, connection
 
 from chat import calls, spend, submission
 from chat.citations import text_of
-from chat.claude import ClaudeError, terms_of, title_request
+from chat.claude import ClaudeError, title_request
 from chat.engine import engine
 from chat.models import Conversation, UsageRecord
 from chat.models.conversation import first_words
@@ -27,17 +27,7 @@ def write(conversation_id) -> None:
         return
     request = title_request(question, conversation.owner_id)
     try:
-        record = spend.admit(
-            spend.Call(
-                user=conversation.owner,
-                purpose=UsageRecord.Purpose.TITLE,
-                model=request.model,
-                terms=terms_of(request),
-                wanted_tokens=request.wanted_tokens,
-                least_tokens=request.wanted_tokens,
-                conversation_id=conversation.id,
-            )
-        )
+        record = spend.admit(submission.call_beside(conversation, UsageRecord.Purpose.TITLE, request))
     except (spend.OverBudget, spend.Unpriceable, IntegrityError) as why:
         if isinstance(why, spend.Unpriceable):
             submission.no_price(request.model)

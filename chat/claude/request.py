@@ -13,6 +13,7 @@ from chat.catalogue import ClaudeModel
 from chat.claude.enclosures import is_outline, outline, outlines
 from chat.claude.sizes import excess
 from chat.models import Conversation, Message, Summary, Turn
+from chat.pricing import MOST_SEARCHES
 
 # Short, because it is paid for at every turn; and without a clock, which would spoil the cache.
 SYSTEM = "You are Claude in Tally, a team's chat. It shows Markdown."
@@ -122,7 +123,9 @@ def request_for(turn: Turn, before: list[Message] | None = None) -> Request:
         wanted_tokens=min(WANTED_TOKENS[turn.effort], model.max_output),
         thinking={"type": "adaptive", "display": "summarized"} if model.shows_thinking else None,
         effort=EFFORTS[turn.effort] if EFFORTS[turn.effort] in model.efforts else "",
-        searches=min(conversation.max_searches, settings.SEARCHES_PER_ANSWER) if model.searches_the_web else 0,
+        searches=min(conversation.max_searches, settings.SEARCHES_PER_ANSWER, MOST_SEARCHES)
+        if model.searches_the_web
+        else 0,
         geo=served_in(model),
         user_id=opaque(turn.user_id),
         replies=tuple(message.id if message.role == Message.Role.ASSISTANT else None for message, _ in history),

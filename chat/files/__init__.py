@@ -5,7 +5,6 @@ Content decides, never a name. A file waits without a conversation; `Conversatio
 
 import hashlib
 import re
-import uuid
 from collections.abc import Iterable
 from datetime import timedelta
 from itertools import chain
@@ -23,6 +22,7 @@ from django.utils import timezone
 from chat.files import names, pdfs, pictures, refusals, texts
 from chat.files.facts import Facts
 from chat.files.refusals import Refused
+from chat.ids import as_uuid
 from chat.models import Attachment, Draft, Message, NextMessage, User
 
 __all__ = ["Refused", "chosen", "discard", "fill", "purge", "store", "unsent"]
@@ -66,7 +66,7 @@ def store(owner: User, upload: TemporaryUploadedFile) -> Attachment:
 
 def chosen(person: User, ids: Iterable) -> list[Attachment]:
     """The person's own files of these ids, in their order, sent or not; what is not theirs or gone is left out."""
-    wanted = list(dict.fromkeys(filter(None, map(_uuid, ids))))
+    wanted = list(dict.fromkeys(filter(None, map(as_uuid, ids))))
     found = person.attachments.light().in_bulk(wanted) if wanted else {}
     return [found[each] for each in wanted if each in found]
 
@@ -162,14 +162,7 @@ def _ownerless(before) -> list[str]:
     ours = [name for name in found if _OURS.fullmatch(name)]
     known = set()
     for start in range(0, len(ours), 1_000):
-        ids = [each for name in ours[start : start + 1_000] if (each := _uuid(name[:36]))]
+        ids = [each for name in ours[start : start + 1_000] if (each := as_uuid(name[:36]))]
         known |= set(Attachment.objects.filter(id__in=ids).values_list("id", flat=True))
-    ownerless = [f"{FOLDER}/{name}" for name in ours if _uuid(name[:36]) not in known]
+    ownerless = [f"{FOLDER}/{name}" for name in ours if as_uuid(name[:36]) not in known]
     return [name for name in ownerless if default_storage.get_modified_time(name) < before]
-
-
-def _uuid(value) -> uuid.UUID | None:
-    try:
-        return value if isinstance(value, uuid.UUID) else uuid.UUID(str(value))
-    except ValueError:
-        return None

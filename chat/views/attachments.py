@@ -12,6 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from chat import files
 from chat.http import SignedInRequest
+from chat.ids import as_uuid
 from chat.models import Attachment, Conversation
 from chat.views.messages import refuse
 from chat.views.uploads import MISSING, enclosed, take_in
@@ -88,7 +89,5 @@ def _next(chunks: Iterator[bytes]) -> bytes:
 
 def _conversation(request: SignedInRequest) -> Conversation | None:
     """Of the page on which the button was pressed; none on that of a new chat."""
-    try:
-        return request.user.conversations.filter(id=uuid.UUID(request.GET.get("conversation", ""))).first()
-    except ValueError:
-        return None
+    named = as_uuid(request.GET.get("conversation"))
+    return request.user.conversations.filter(id=named).first() if named else None

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_POST, require_safe
 from chat import files, next_messages, thread
 from chat.forms import DraftForm
 from chat.http import SignedInRequest
+from chat.ids import as_uuid
 from chat.models import Conversation, Turn
 from chat.views.drafts import keep_typed
 from chat.views.messages import refuse
@@ -27,7 +28,8 @@ def next_message(request: SignedInRequest, conversation_id: uuid.UUID) -> HttpRe
     waiting = next_messages.of(conversation)
     if waiting and not waiting.held_back:
         return HttpResponse(status=204)
-    before = _turn_named(request.GET.get("after", ""), conversation)
+    ended = as_uuid(request.GET.get("after"))
+    before = conversation.turns.filter(id=ended).first() if ended else None
     context = {"conversation": conversation, "next": waiting, **followed(before)}
     return render(request, "chat/_next.html#followed", context)
 
@@ -98,10 +100,3 @@ def _gone(request: SignedInRequest, conversation: Conversation, form: DraftForm)
     live = conversation.live_turn
     context = {"conversation": conversation, "words": words, "sent": sent, "live_turn": live}
     return render(request, "chat/_next.html#gone", {**context, "next": next_messages.of(conversation)})
-
-
-def _turn_named(turn_id: str, conversation: Conversation) -> Turn | None:
-    try:
-        return conversation.turns.filter(id=uuid.UUID(turn_id)).first()
-    except ValueError:
-        return None
