@@ -13,6 +13,7 @@ function toEnd() {
   following = true;
   pill.hidden = true;
   page.scrollTo({ top: page.scrollHeight, behavior: "instant" });
+  top = page.scrollTop; // the event of it comes later, and is not the reader's
 }
 
 // More of an answer; not what the reader has opened in the thread, nor a clock that goes on.
@@ -31,14 +32,19 @@ document.addEventListener("htmx:before:request", ({ detail: { ctx } }) => {
 });
 
 addEventListener("scroll", () => {
-  // Only a move upwards is the reader's: text growing below does not scroll.
+  // Only a move is the reader's: text growing below does not scroll.
+  if (page.scrollTop === top) return;
   if (belowTheFold() < near) following = true;
   else if (page.scrollTop < top) following = false;
   if (following) pill.hidden = true;
   top = page.scrollTop;
 }, { passive: true });
 
-// Somebody who unfolds something wants to read it where it is.
+// Somebody who unfolds something wants to read it where it is. The click comes before more text can; the other way of
+// opening it (a word that was searched for in the page) has no click.
+thread.addEventListener("click", ({ target }) => {
+  if (target.closest("summary")?.parentElement.open === false) following = false;
+}, { capture: true });
 thread.addEventListener("toggle", ({ target }) => {
   if (target.matches("details[open], figure[data-fold=open]")) following = false;
 }, { capture: true });
