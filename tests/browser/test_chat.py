@@ -124,6 +124,23 @@ def test_a_reload_in_mid_answer_shows_the_text_so_far_and_goes_on(chat, sandbox)
     assert shows_what_is_stored(chat)
 
 
+def test_an_answer_goes_on_however_late_a_script_arrives(chat, sandbox):
+    sandbox.enqueue(say="Slowly does it. " * 40, ttft=50_000)
+    send(chat, "Hello")
+    expect(answer(chat)).to_have_attribute("data-status", "running")
+    late: list = []
+    chat.route("**/hx-sse*.js", lambda route: late.append(route))
+
+    chat.reload(wait_until="commit")
+    chat.wait_for_function("window.htmx")
+    chat.evaluate("new Promise(done => setTimeout(done, 200))")  # whatever htmx does by a timer it has done
+    late.pop().continue_()
+    sandbox.skip(50)
+
+    wait_for_end(chat)
+    assert shows_what_is_stored(chat)
+
+
 def test_a_second_tab_sees_the_same_answer(chat, sandbox):
     sandbox.enqueue(say=LONG, rate=60)
     second = chat.context.new_page()
